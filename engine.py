@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from . import plans as _plans
     from . import run_planner as _run_planner
     from . import tools as _tools
-    from .backends import Backend
+    from .backends import Backend, SchedulesBackend
     from .backends import embedded as _embedded
     from .executor import (
         Bisection,
@@ -110,7 +110,6 @@ if TYPE_CHECKING:
     from .executor.runs import request as _request
     from .executor.runs import store_care as _store_care
     from .executor.runs import submission as _submission
-    from .executor.runs.archive import Standing
     from .executor.runs.changes import Kind as ChangeCounted
     from .executor.runs.changes import Lookout
     from .executor.runs.execution import ConfirmsPlan, RunWork
@@ -120,7 +119,6 @@ if TYPE_CHECKING:
     from .executor.stores import store as _store
     from .executor.stores.api_keys import ApiKey
     from .executor.stores.location import StoreLocation
-    from .executor.stores.store import RunRow
     from .planner import Planner, SavedPlan
     from .plans import CheckReport, Plan
     from .plans.format import saved as _saved
@@ -237,6 +235,11 @@ def _day_of(at: float) -> str:
 def _in_tenant(submitter: Submitter, tenant: str) -> Submitter:
     """Return the submitter of a run that came of a run of a tenant: it stays there, whoever makes it."""
     return replace(submitter, tenant=tenant)
+
+
+def _closed() -> ConfigError:
+    # It does not open again by itself: the content of a store in memory would be lost without a word.
+    return ConfigError("this engine is closed; expected one that is open: make another for its store")
 
 
 def _typed(run: Run, wanted: OutputType[T] | None) -> Run[T]:
@@ -447,12 +450,15 @@ class Engine:
 
     async def _open(self) -> _Opened:
         """Return the parts of the engine; the first use opens it. Raises: StoreError, ConfigError."""
-        self._expect_not_closed()
+        if self._is_closed:
+            raise _closed()
         loop = asyncio.get_running_loop()
         if self._loop is not None and self._loop is not loop:
             raise ConfigError(
                 "this engine belongs to another event loop; close it there, or make an engine for each loop"
             )
+        if (opened := self._opened) is not None:
+            return opened
         async with self._opening:
             if self._opened is None:
                 facilities = executor.Facilities(
@@ -557,14 +563,10 @@ class Engine:
         """Whether plans may use environment variables as secrets (`secrets="environment"`)."""
         return self._secrets.is_environment
 
-    def _expect_not_closed(self) -> None:
-        """Raise ConfigError if the engine is closed: if it opened again by itself, the content of a store in memory would be lost."""
-        if self._is_closed:
-            raise ConfigError("this engine is closed; expected one that is open: make another for its store")
-
     def _loop_for_sync(self, name: str) -> asyncio.AbstractEventLoop:
         """Return the loop that a `_sync` method uses. Raises: ConfigError: the call is made on that loop, or the engine is closed."""
-        self._expect_not_closed()
+        if self._is_closed:
+            raise _closed()
         with self._threads:
             if self._loop is None and self._background is None:
                 self._background = _background.Background()
@@ -945,7 +947,16 @@ class Engine:
         from .schedules import ScheduleBook, ScheduleTable  # noqa: PLC0415  # only where there are schedules
 
         check = self._scheduled_runs(opened).check
-        return ScheduleBook(ScheduleTable(self._location.store), opened.execution.now, check)
+        execution, mirror = opened.execution, self._schedules_backend()
+        return ScheduleBook(ScheduleTable(self._location.store), execution.now, check, mirror, execution.log)
+
+    def _schedules_backend(self) -> SchedulesBackend | None:
+        """Return the backend, if it keeps times of schedules."""
+        if self._backend.drives_here:
+            return None
+        from .backends.backend import SchedulesBackend as Keeps  # noqa: PLC0415  # only where there is one
+
+        return self._backend if isinstance(self._backend, Keeps) else None
 
     def _scheduled_runs(self, opened: _Opened) -> ScheduledRuns:
         from .scheduled_runs import ScheduledRuns  # noqa: PLC0415  # only where there are schedules
@@ -1108,6 +1119,7 @@ class Engine:
         submitter: Submitter | None = None,
         request: str = "",
         deadline: str | float | timedelta | datetime | None = None,
+        priority: int | None = None,
         returns: type[T] | Mapping[str, Any] | None = None,
         on_words: OnWords | None = None,
     ) -> Run[T]:
@@ -1133,6 +1145,8 @@ class Engine:
                 is refused (code `other-request`). Empty: plan and inputs are compared.
             deadline: How long the run may take from now on, waits included (`"2h"`, seconds), or until when (a `datetime`, or its ISO text): then
                 it is cancelled, also where no process drives it.
+            priority: From 1, first, to 5, last; 3 if not given. Where runs wait for a place, for calls here or for a worker of the backend, those that come first get it. It
+                changes no result and no digest.
             returns: The type of the output: a model, a dataclass, any type that JSON can carry, or a JSON Schema. A plan whose output cannot be of it is
                 rejected before anything runs; a task's plan is made to give it. `run.value` has the output as that type.
             on_words: Told what models write while they write it (`Words`): a function, called on a thread of its own, or a coroutine function. Only for the
@@ -1145,16 +1159,19 @@ class Engine:
             ConfigError: An option is wrong.
             StoreError: The store cannot be written.
         """
-        run_id, listener = await self._listen(run_id, on_words)
+        listener = None
+        if on_words is not None:
+            run_id, listener = await self._listen(run_id, on_words)
         try:
             options = self._options(
-                run_id, seed, max_concurrency, reuse, budget, replan, submitter, request, deadline
+                run_id, seed, max_concurrency, reuse, budget, replan, submitter, request, deadline, priority
             )
-            wanted = _request.output_type_of(returns)
-            execution, row, _, planning = await self._submit(
-                plan_or_task, inputs, options, wanted, stream=stream
-            )
-            return _typed(await execution.finish(row.id, planning), wanted)
+            wanted = None if returns is None else _request.output_type_of(returns)
+            opened, header = await self._header(plan_or_task, inputs, options, wanted)
+            execution = opened.execution
+            row, _, planning = await execution.submit(header, run_id=options.run_id, stream=stream)
+            run = await execution.finish(row.id, planning)
+            return run if wanted is None else run.of_type(wanted)
         finally:
             if listener is not None:
                 await listener.close()
@@ -1170,6 +1187,7 @@ class Engine:
         submitter: Submitter | None,
         request: str,
         deadline: str | float | timedelta | datetime | None,
+        priority: int | None,
     ) -> _request.Options:
         """Return the options of a run. Raises: InputRejected, ConfigError: one of them is wrong."""
         return _request.Options(
@@ -1181,20 +1199,17 @@ class Engine:
             _request.times_of(replan),
             submitter,
             request,
-            deadline=_request.deadline_of(deadline, self._clock.now()),
+            deadline=None if deadline is None else _request.deadline_of(deadline, self._clock.now()),
+            priority=priority,
         )
 
-    async def _listen(
-        self, run_id: str | None, on_words: OnWords | None
-    ) -> tuple[str | None, WordsListener | None]:
+    async def _listen(self, run_id: str | None, on_words: OnWords) -> tuple[str, WordsListener]:
         """Have a function hear what models write in a run. Return the run's id, which is made here if need be, so that not even the first word is missed.
 
         Raises:
             InputRejected: The id is not valid.
             ConfigError: `on_words` is no function.
         """
-        if on_words is None:
-            return run_id, None
         heard = _request.new_id_of("run_id", run_id) or _submission.new_run_id()
         return heard, (await self._open()).facilities.words.add(heard, on_words)
 
@@ -1213,6 +1228,7 @@ class Engine:
         submitter: Submitter | None = None,
         request: str = "",
         deadline: str | float | timedelta | datetime | None = None,
+        priority: int | None = None,
         returns: type[T] | Mapping[str, Any] | None = None,
         on_words: OnWords | None = None,
     ) -> Run[T]:
@@ -1221,15 +1237,17 @@ class Engine:
         Arguments and errors are those of `run`. With `replan`, `wait` returns the run of the last patched plan; the number is stored with the run, so
         that `wait` and `resume` of a later engine patch the plan too. `on_words` hears until the run has ended or waits for a person.
         """
-        run_id, listener = await self._listen(run_id, on_words)
+        listener = None
+        if on_words is not None:
+            run_id, listener = await self._listen(run_id, on_words)
         try:
             options = self._options(
-                run_id, seed, max_concurrency, reuse, budget, replan, submitter, request, deadline
+                run_id, seed, max_concurrency, reuse, budget, replan, submitter, request, deadline, priority
             )
-            wanted = _request.output_type_of(returns)
-            execution, row, begun, _ = await self._submit(
-                plan_or_task, inputs, options, wanted, stream=stream
-            )
+            wanted = None if returns is None else _request.output_type_of(returns)
+            opened, header = await self._header(plan_or_task, inputs, options, wanted)
+            execution = opened.execution
+            row, begun, _ = await execution.submit(header, run_id=options.run_id, stream=stream)
         except BaseException:
             if listener is not None:
                 await listener.close()
@@ -1253,6 +1271,7 @@ class Engine:
         submitter: Submitter | None = None,
         request: str = "",
         deadline: str | float | timedelta | datetime | None = None,
+        priority: int | None = None,
         returns: type[Any] | Mapping[str, Any] | None = None,
     ) -> str:
         """Make a run durable, drive nothing, and return the id of the run.
@@ -1272,10 +1291,11 @@ class Engine:
             submitter: The same.
             request: The same.
             deadline: The same.
+            priority: The same.
             returns: The same.
         """
         options = self._options(
-            run_id, seed, max_concurrency, reuse, budget, replan, submitter, request, deadline
+            run_id, seed, max_concurrency, reuse, budget, replan, submitter, request, deadline, priority
         )
         opened, header = await self._header(plan_or_task, inputs, options, _request.output_type_of(returns))
         return (await opened.execution.submissions.submit(header, run_id=options.run_id)).id
@@ -1327,22 +1347,10 @@ class Engine:
         opened = await self._open()
         if queue is not None:
             await opened.execution.carry_out(queue, slots=count)
-        else:
-            await self._backend.take(self.drive, slots=count)
-
-    async def _submit(
-        self,
-        what: PlanLike | str,
-        inputs: Inputs | None,
-        options: Options,
-        wanted: OutputType[Any] | None,
-        *,
-        stream: bool,
-    ) -> tuple[Execution, RunRow, Standing | None, RunWork | None]:
-        """Submit and start a run; return its row, how it begins if it is new and has its plan, and the planning that is under way for it."""
-        opened, header = await self._header(what, inputs, options, wanted)
-        execution = opened.execution
-        return execution, *await execution.submit(header, run_id=options.run_id, stream=stream)
+            return
+        if (mirror := self._schedules_backend()) is not None:
+            mirror.serve_schedules(self)
+        await self._backend.take(self.drive, slots=count)
 
     async def _header(
         self, what: PlanLike | str, inputs: Inputs | None, options: Options, wanted: OutputType[Any] | None
@@ -1351,7 +1359,7 @@ class Engine:
         opened = await self._open()
         if inputs is not None:
             inputs = await opened.execution.archive.with_encoded(inputs, opened.execution.now())
-        given = _request.inputs_of(inputs)
+        given: Mapping[str, Json] = {} if inputs is None else _request.inputs_of(inputs)
         if isinstance(what, str):
             header = options.header(
                 None, _request.task_inputs(given), {}, executor.ToolsetLock(()), task=_request.words_of(what)
@@ -1491,7 +1499,7 @@ class Engine:
         if budget is not None:
             await execution.decisions.raise_budget(run_id, self._budgets.within(budget))
         row = await execution.archive.flushed_row(run_id)
-        _, listener = await self._listen(run_id, on_words)
+        listener = None if on_words is None else (await self._listen(run_id, on_words))[1]
         try:
             await execution.resume(run_id, take_over=_request.take_over_of(take_over))
             run = await execution.finish(run_id)
@@ -1807,6 +1815,7 @@ class Engine:
             budget=self._budgets.for_run(None),
             submitter=by,
             deadline=_request.deadline_of(deadline, self._clock.now()),
+            priority=before.priority,
         )
         header = await opened.plans.header(edited, options, given, parent, wanted)
         # Only given values need the types of steps: the header's plan has passed its check.

@@ -9,7 +9,7 @@
     +-- RunDriven              `drive` and `park`: a living owner drives the run: `.owner`
     +-- RunFailed              `run.raise_for_status()`: `.run`
     +-- Diverged               a replay differs from what was recorded: `.step .field .expected .found`
-    +-- StoreError             the store cannot be read or written
+    +-- StoreError             the store cannot be read or written: `.temporary`
     +-- ServerError            a server cannot be reached, or refuses the request: `.status .retry_after`
     +-- ConfigError            a setting or a declaration is wrong or missing
     +-- ToolError              raised by tools: the call failed and did nothing
@@ -234,9 +234,19 @@ def _diverged(step: str, field: str, expected: object, found: object) -> Diverge
 
 
 class StoreError(FirmplanError):
-    """The store cannot be opened, read or written; what it acknowledged before is kept."""
+    """The store cannot be opened, read or written; what it acknowledged before is kept.
+
+    Args:
+        message: Which store, what it answered, what to do.
+        temporary: Whether the same may succeed later, such as when the store's server is away or another process drives the run. Otherwise
+            somebody has to mend the store first: a journal was changed, a table is missing.
+    """
 
     code = "store-error"
+
+    def __init__(self, message: str, *, temporary: bool = False) -> None:
+        super().__init__(message)
+        self.temporary = bool(temporary)
 
 
 class ServerError(FirmplanError):

@@ -274,7 +274,8 @@ class EnginePlanner:
         self, plan: PlanLike, tenant: str, models: EngineModels
     ) -> tuple[Plan, dict[str, Plan], Survey | None]:
         """Return what `accept` does, and the survey of the check, which the compiler can use; `None`: the plan is known."""
-        plan = _given(plan)
+        if not isinstance(plan, Plan | dict):
+            plan = _given(plan)
         given, accepted = GivenPlan(plan), self._accepted_by_name if models.names_only else self._accepted
         if (known := accepted.find(given, self._tools)) is not None:
             return known, {}, None
@@ -366,11 +367,10 @@ class EnginePlanner:
             await self.expect_output(accepted, saved, wanted)
         if "usd" in options.budget:
             self._expect_priced(accepted, saved, patches=options.replan > 0)
-        earlier: Mapping[str, Json] = {} if parent is None else parent.inputs
-        kept = {name: value for name, value in earlier.items() if name in accepted.inputs}
-        given = fitted_inputs(
-            accepted, {**given_by_clock(accepted, self._now), **kept, **values_of("inputs", inputs)}
-        )
+        if parent is not None:
+            kept = {name: value for name, value in parent.inputs.items() if name in accepted.inputs}
+            inputs = {**kept, **values_of("inputs", inputs)}
+        given = fitted_inputs(accepted, inputs, self._now)
         task = accepted.task or (None if parent is None else parent.task)
         lock = self._lock(accepted, saved)
         if self._pins.has_changes:
@@ -515,7 +515,7 @@ class EnginePlanner:
         if cost.limits.get("usd") is not None:
             self._expect_priced(found.plan, plans)
         record = _record(found.source, found.usage, found.attempts)
-        fitted = fitted_inputs(found.plan, {**given_by_clock(found.plan, self._now), **found.inputs})
+        fitted = fitted_inputs(found.plan, found.inputs, self._now)
         return PlannedRun(found.plan, plans, fitted, self._lock(found.plan, plans), record)
 
     async def plan_step(self, task: StepTask, cost: PlanningCost) -> Plan:
@@ -638,7 +638,7 @@ def _given(plan: PlanLike) -> Plan | Mapping[str, Any]:
         InputRejected: The file cannot be read, or the value is a thing of firmplan's that is no plan.
         PlanRejected: The file holds no plan.
     """
-    if isinstance(plan, Plan | dict):  # nearly always, and the questions below take longer
+    if isinstance(plan, Plan | dict):
         return plan
     if isinstance(plan, os.PathLike):
         return Plan.load(plan)

@@ -12,17 +12,46 @@ from typing import TYPE_CHECKING
 from ..lazy_imports import on_first_use
 
 if TYPE_CHECKING:
-    from .backend import AcceptedRun, Backend, BackendHost, Drive, StrandedRun
+    from .backend import (
+        AcceptedRun,
+        Backend,
+        BackendHost,
+        Drive,
+        KeptSchedule,
+        ScheduleHost,
+        SchedulesBackend,
+        StrandedRun,
+    )
     from .embedded import EmbeddedBackend
     from .location import backend_of
 
 __getattr__, __dir__ = on_first_use(
     __name__,
     {
-        "backend": ("AcceptedRun", "Backend", "BackendHost", "Drive", "StrandedRun"),
+        "backend": (
+            "AcceptedRun",
+            "Backend",
+            "BackendHost",
+            "Drive",
+            "KeptSchedule",
+            "ScheduleHost",
+            "SchedulesBackend",
+            "StrandedRun",
+        ),
         "embedded": ("EmbeddedBackend",),
         "location": ("backend_of",),
     },
 )
 
-__all__ = ["AcceptedRun", "Backend", "BackendHost", "Drive", "EmbeddedBackend", "StrandedRun", "backend_of"]
+__all__ = [
+    "AcceptedRun",
+    "Backend",
+    "BackendHost",
+    "Drive",
+    "EmbeddedBackend",
+    "KeptSchedule",
+    "ScheduleHost",
+    "SchedulesBackend",
+    "StrandedRun",
+    "backend_of",
+]

@@ -14,7 +14,7 @@ Rules, for engines and for backends:
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -54,6 +54,11 @@ class AcceptedRun(Protocol):
         ...
 
     @property
+    def priority(self) -> int | None:
+        """Before which runs it is handed out where runs wait for a worker: from 1, first, to 5; `None`: in the middle, 3."""
+        ...
+
+    @property
     def created(self) -> float:
         """When it was accepted, in Unix seconds."""
         ...
@@ -84,6 +89,10 @@ class BackendHost(Protocol):
     @property
     def store_name(self) -> str:
         """The name of the engine's store, without passwords: every worker has to work on the same store."""
+        ...
+
+    async def store_identity(self) -> str:
+        """Return what tells the store from others, whichever address an engine has for it. Raises: StoreError."""
         ...
 
     @property
@@ -141,6 +150,7 @@ class Backend(Protocol):
 
         Raises:
             ConfigError: A setting is wrong, such as a queue that does not exist.
+            InputRejected: The backend has a run of another store under this id.
             ServerError: The backend cannot be reached at the moment. The engine logs it: the run is in the store, and is enqueued later.
         """
         ...
@@ -164,4 +174,99 @@ class Backend(Protocol):
             ConfigError: This backend hands out no runs, or a setting is wrong.
             ServerError: The backend cannot be reached.
         """
+        ...
+
+
+class KeptSchedule(Protocol):
+    """A schedule as the store has it (`schedules.Schedule`); the store alone claims its times."""
+
+    @property
+    def full_name(self) -> str:
+        """Its name; `TENANT:NAME` of a schedule of a tenant."""
+        ...
+
+    @property
+    def plan(self) -> str:
+        """The name or digest of a saved plan."""
+        ...
+
+    @property
+    def every(self) -> float | None:
+        """Seconds between two times, counted from `start`; `None`: `cron` says when."""
+        ...
+
+    @property
+    def cron(self) -> str | None:
+        """A cron expression, for people: `next_times` has the times."""
+        ...
+
+    @property
+    def tz(self) -> str:
+        """The time zone of `cron`."""
+        ...
+
+    @property
+    def start(self) -> float:
+        """No time is earlier, in Unix seconds."""
+        ...
+
+    @property
+    def catch_up(self) -> Literal["skip", "latest", "all"]:
+        """What becomes of times that no process was there for."""
+        ...
+
+    @property
+    def paused(self) -> bool:
+        """Whether times pass without runs."""
+        ...
+
+    @property
+    def created(self) -> float:
+        """When it was made, in Unix seconds."""
+        ...
+
+    @property
+    def revision(self) -> int:
+        """Counts its changes."""
+        ...
+
+    def next_times(self, after: float, count: int) -> Sequence[float]:
+        """Return the next times later than `after`, at most `count`, in Unix seconds."""
+        ...
+
+
+class ScheduleHost(Protocol):
+    """The engine, as far as it has schedules."""
+
+    async def list_schedules(self, *, tenant: str | None) -> Sequence[KeptSchedule]:
+        """Return the schedules of a tenant, by name; `None`: all. Raises: StoreError."""
+        ...
+
+    async def fire_schedules(self) -> object:
+        """Start the runs of all times that have come, each once, however many processes do this at the same time. Raises: StoreError."""
+        ...
+
+    def schedules_due(self) -> bool:
+        """Whether `fire_schedules` may have something to do, without a look at the store."""
+        ...
+
+
+@runtime_checkable
+class SchedulesBackend(Protocol):
+    """A backend that also wakes its workers at the times of schedules; one that does not leaves them to servers.
+
+    The store stays the truth: a schedule is stored, paused and removed there first, and the backend's copy wakes a worker that looks at the store. The workers
+    of the backend mend what differs.
+    """
+
+    async def put_schedule(self, schedule: KeptSchedule) -> None:
+        """Take over a schedule that was made or changed in the store. Raises: ServerError: the backend cannot be reached at the moment."""
+        ...
+
+    async def remove_schedule(self, name: str) -> None:
+        """Forget a schedule that was removed from the store. Raises: as `put_schedule`."""
+        ...
+
+    def serve_schedules(self, host: ScheduleHost) -> None:
+        """Have the next `take` of this process fire schedules, too."""
         ...

@@ -50,6 +50,14 @@ SHARED: Final[Mapping[str, object]] = {
         str | None,
         typer.Option("--store", "-s", metavar="PATH|URL", help="Where runs are kept. Also FIRMPLAN_STORE."),
     ],
+    "artifacts": Annotated[
+        str | None,
+        typer.Option(
+            "--artifacts",
+            metavar="FOLDER|URL",
+            help="Where new artifacts and large values go, such as s3://bucket/prefix. Also FIRMPLAN_ARTIFACTS.",
+        ),
+    ],
     "backend": Annotated[
         str | None,
         typer.Option(
@@ -88,11 +96,12 @@ TOOLS: Final = ("tools",)
 TOOLS_AND_STORE: Final = ("tools", "store")
 PLANS: Final = ("tools", "store", "model", "base_url")
 """Settings of a command that asks a planner."""
-MOVES: Final = (*PLANS, "concurrency")
+MOVES: Final = (*PLANS, "artifacts", "concurrency")
 """Settings of a command that moves a run."""
 DISPATCHES: Final = frozenset(
     {
-        "run", "resume", "retry", "fork", "schedules fire", "serve", "mcp", "worker",
+        "run", "resume", "retry", "fork", "schedules add", "schedules fire",
+        "schedules pause", "schedules resume", "schedules remove", "serve", "mcp", "worker",
         "approve", "answer", "deny", "decide", "resolve", "cancel",
     }
 )  # fmt: skip

@@ -246,7 +246,7 @@ async def _record(
 def _answer(invocation: Invocation, decision: str, run: Run, seen: str) -> int:
     """Print that a decision is recorded, after the text of the call that was decided."""
     from ..executor.states import UNDER_WAY
-    from .report import advice, resume_line, watch_line
+    from .report import advice, continues_elsewhere, resume_line, watch_line
 
     is_cancel = decision == "cancelled"
     if is_cancel and run.status in ("succeeded", "failed"):
@@ -257,9 +257,9 @@ def _answer(invocation: Invocation, decision: str, run: Run, seen: str) -> int:
         text = (
             f"no further calls start; the outcome of one call is unknown\n{advice(run, invocation.settings)}"
         )
-    elif invocation.server is not None:
+    elif (other := continues_elsewhere(invocation.settings)) is not None:
         line = watch_line(run.id, invocation.settings)
-        text = f"{decision}; the server continues run {run.id}; watch it with\n  {line}"
+        text = f"{decision}; {other} continues run {run.id}; watch it with\n  {line}"
     elif run.status in UNDER_WAY and not run.abandoned:
         text = f"{decision}; the process that drives run {run.id} continues it"
     else:

@@ -21,6 +21,7 @@ from .invocation import Invocation
 from .progress import Progress
 from .report import (
     advice,
+    continues_elsewhere,
     errors_text,
     exit_of,
     labels_text,
@@ -192,6 +193,8 @@ class RunFollower:
             return f"interrupted; run {run_id} goes on at {self._server}; watch it with\n  {watch_line(run_id, self._settings)}"
         if self._watches:
             return f"interrupted; run {run_id} is as it was: this command only watched; watch it again with\n  {watch_line(run_id, self._settings)}"
+        if (other := continues_elsewhere(self._settings)) is not None:
+            return f"interrupted; run {run_id} is kept, and {other} drives it; watch it with\n  {watch_line(run_id, self._settings)}"
         line = resume_line(run_id, self._settings)
         if self._other is not None:
             unchanged = "" if self._has_changed else ", and this command changed nothing"

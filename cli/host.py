@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -119,11 +120,18 @@ def serve(
     at_server=None,
     example="--tools tools.py --store postgresql://db/runs --backend temporal://host:7233/default",
 )
-def worker(invocation: Invocation, queue: str | None = None) -> int:
+def worker(
+    invocation: Invocation,
+    queue: str | None = None,
+    metrics_port: Annotated[int | None, typer.Option(min=0, max=65535)] = None,
+    metrics_host: str = "127.0.0.1",
+) -> int:
     """Drive the runs that a backend hands to this process. SIGTERM parks them, so that other workers go on at once.
 
     Args:
         queue (NAME): Drive no runs, but make the calls of the tools with this queue (`@tool(queue=..)`), `slots` at a time.
+        metrics_port: Serve metrics for Prometheus on this port, at /metrics; 0 takes a free one.
+        metrics_host: Interface of the metrics, which need no key.
     """
     from ..executor.journal.toolset_lock import digest_of_toolset
     from ..executor.stores.location import shown
@@ -156,11 +164,29 @@ def worker(invocation: Invocation, queue: str | None = None) -> int:
                 screen.note(
                     f"concurrency is {settings.calls_max}, less than slots: runs will wait for each other's calls"
                 )
-            screen.note(f"backend {shown(backend)} · store {settings.store_name} · Ctrl-C ends")
-            await engine.work(slots=settings.slots, queue=queue)
+            with _metrics_of(engine, settings.slots, metrics_host, metrics_port):
+                screen.note(f"backend {shown(backend)} · store {settings.store_name} · Ctrl-C ends")
+                await engine.work(slots=settings.slots, queue=queue)
         return Exit.OK
 
     return drive(work, stopped=Exit.OK)
+
+
+@contextmanager
+def _metrics_of(engine: Engine, slots: int, host: str, port: int | None) -> Generator[None]:
+    """Serve what a worker counts, if a port is given."""
+    if port is None:
+        yield
+        return
+    try:
+        from ..service.metrics import Metrics, exposed
+    except ModuleNotFoundError as missing:
+        raise _missing_extra("serving metrics", "server", missing) from missing
+    metrics = Metrics(slots)
+    engine.observe(metrics)
+    with exposed(metrics, host, port) as url:
+        screen.note(f"metrics at {url}")
+        yield
 
 
 async def _note_kept(engine: Engine) -> None:

@@ -436,14 +436,15 @@ def advice(run: Run, settings: Settings, waiting: WaitingCalls | None = None) ->
 
 
 def _go_on_lines(run: Run, settings: Settings, *, has_to_be_done: bool) -> list[str]:
-    """Return the command that lets a run go on, or that shows how a server goes on with it."""
+    """Return the command that lets a run go on, or that shows how a server or a worker goes on with it."""
     first: list[str] = []
     raised = ""
     if run.status == "over_budget":
         first.append(f"the budget is used up (so far {_used(run)}): raise it")
         raised = " --budget NAME=AMOUNT"
-    elif settings.server is not None and run.status != "parked":
-        return ["then the server continues it; watch it with", f"  {watch_line(run.id, settings)}"]
+    elif (other := continues_elsewhere(settings)) is not None and run.status != "parked":
+        then = "then " if has_to_be_done else ""
+        return [f"{then}{other} continues it; watch it with", f"  {watch_line(run.id, settings)}"]
     line = f"  {resume_line(run.id, settings)}{raised}"
     when = _when_to_resume(run, has_to_be_done or bool(first))
     taken = ["or, if that process hangs, take the run from it with", f"{line} --take-over"]
@@ -550,6 +551,13 @@ def _row(path: str, step: StepView) -> tuple[str, ...]:
 # apply to the copied command anyway.
 
 
+def continues_elsewhere(settings: Settings) -> str | None:
+    """Return who continues runs without a command, for people; `None`: nobody, or a process that is not known."""
+    if settings.server is not None:
+        return "the server"
+    return "a worker" if settings.backend is not None else None
+
+
 def resume_line(run_id: str, settings: Settings) -> str:
     """Return the command that lets a run go on."""
     return f"firmplan resume {run_id}{flags_of(settings, MOVES)}"
@@ -582,6 +590,7 @@ def flags_of(settings: Settings, names: tuple[str, ...] = STORE) -> str:
         "model": (settings.model,),
         "base_url": (settings.base_url,),
         "concurrency": (settings.concurrency,),
+        "artifacts": (settings.artifacts,),
     }
     return "".join(
         f" --{name.replace('_', '-')} {shlex.quote(str(each))}"

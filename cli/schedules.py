@@ -1,4 +1,4 @@
-"""The commands about schedules: make, list, show, pause, resume and remove them. `firmplan serve` starts their runs, or `schedules fire`."""
+"""The commands about schedules: make, list, show, pause, resume and remove them. `firmplan serve` starts their runs, or `schedules fire`, or the workers of a fleet."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ async def runs(
         tree: Put forks, retries and kept replays under their parent.
     """
     from ..executor import RunFilter
-    from .report import resume_line
+    from .report import continues_elsewhere, resume_line
 
     settings = invocation.settings
     where = RunFilter(text=text) if text is not None else None
@@ -75,7 +75,9 @@ async def runs(
     rows = (_run_row(*line) for line in _tree(page.runs)) if tree else map(_run_row, page.runs)
     screen.answer(screen.table(("RUN", "STATUS", "CREATED (UTC)", "TASK OR PLAN"), rows))
     if any(run.abandoned for run in page.runs):
-        screen.note(f"abandoned: its process is gone; continue it with\n  {resume_line('RUN', settings)}")
+        other = continues_elsewhere(settings)
+        what = f"{other} takes it over" if other else f"continue it with\n  {resume_line('RUN', settings)}"
+        screen.note(f"abandoned: its process is gone; {what}")
     for run in page.runs:
         if run.status == "parked":
             reason = screen.one_line(run.reason or "")

@@ -295,7 +295,7 @@ class BudgetPolicy:
 
     def for_run(self, given: Mapping[str, float] | None) -> dict[str, float]:
         """Return the budget of a run whose caller asks for this one. Raises: InputRejected: it is no budget, or past a ceiling."""
-        return {**self.ceiling, **self.default, **self.within(given)}
+        return {**self.ceiling, **self.default, **({} if given is None else self.within(given))}
 
     def within(self, given: Mapping[str, float] | None) -> dict[str, float]:
         """Return a caller's limits. Raises: InputRejected: they are no budget, or one is past its ceiling."""

@@ -70,11 +70,6 @@ def check_artifact_file(size: int) -> None:
         )
 
 
-def has_room(size: int, more: int) -> bool:
-    """Whether a run whose results have `size` bytes may hold `more`."""
-    return size + more <= RUN_BYTES_MAX
-
-
 def run_too_large(size: int, more: int) -> ToolError:
     """Return the refusal of a result of `more` bytes by a run whose results have `size`."""
     return ToolError(

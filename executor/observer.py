@@ -153,19 +153,22 @@ class RunWatch:
 
 
 class Observers:
-    """The observers of one engine."""
+    """The observers of one engine.
+
+    Attributes:
+        are_some: Whether there is an observer.
+    """
 
     def __init__(self) -> None:
         self._observers: list[Observer] = []
         self._runs: dict[str, RunWatch] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._observers)
+        self.are_some = False
 
     def add(self, observer: Observer) -> None:
         """Have an observer watch the runs that begin or continue from now on."""
         if observer not in self._observers:
             self._observers.append(observer)
+            self.are_some = True
 
     def begin_run(self, run: ObservedRun) -> RunWatch:
         """Watch a run. One that is watched already, because it was planned here, stays watched, and is from now on known as `run`."""

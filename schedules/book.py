@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import REPLACED, UNKNOWN_SCHEDULE, InputRejected
-from ..executor.runs.archive import split_name
+from ..errors import REPLACED, UNKNOWN_SCHEDULE, InputRejected, ServerError
+from ..executor.runs.archive import qualified, split_name
 from ..plans.nearest import short
 from .schedule import Fire, Schedule, new_schedule
 
 if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from ..backends.backend import SchedulesBackend
     from ..plans.values import Json
     from .table import ScheduleTable
 
@@ -31,6 +34,8 @@ class ScheduleBook:
         table: Where they are.
         now: The clock, Unix seconds.
         check: Returns the plans that the run of a schedule would have now (`Schedule.seen`); raises `FirmplanError` if it could not be submitted.
+        mirror: The backend that wakes its workers at the times of schedules; `None`: processes look by themselves.
+        log: The log, for what a mirror was not told.
     """
 
     def __init__(
@@ -38,10 +43,14 @@ class ScheduleBook:
         table: ScheduleTable,
         now: Callable[[], float],
         check: Callable[[Schedule], Awaitable[Mapping[str, Json]]],
+        mirror: SchedulesBackend | None,
+        log: FilteringBoundLogger,
     ) -> None:
         self._table = table
         self._now = now
         self._check = check
+        self._mirror = mirror
+        self._log = log
 
     async def put(self, name: str, plan: str, *, replaces: int | None, given: Mapping[str, Any]) -> Schedule:
         """Make a schedule, or change one; a changed schedule goes on from now.
@@ -68,6 +77,7 @@ class ScheduleBook:
         expected = None if old is None else old.revision
         is_expected = replaces in (ANY_REVISION, expected)
         if is_expected and await self._table.save(made, replaces=expected):
+            await self._tell(made.full_name, made)
             return made
         wanted = "no schedule of that name" if replaces is None else f"revision {replaces}"
         if replaces == ANY_REVISION:
@@ -95,6 +105,7 @@ class ScheduleBook:
         tenant, own = _parts(name)
         if not own or not await self._table.remove(own, tenant):
             raise _unknown(name)
+        await self._tell(qualified(own, tenant), None)
 
     async def pause(self, name: str, *, paused: bool, by: str) -> Schedule:
         """Pause a schedule, or let it go on from now. Raises: InputRejected: as `get`, or somebody changes it at the same moment."""
@@ -107,7 +118,22 @@ class ScheduleBook:
             raise InputRejected(
                 f"somebody else has just changed the schedule '{name}'; try again", code=REPLACED
             )
+        await self._tell(made.full_name, made)
         return made
+
+    async def _tell(self, name: str, schedule: Schedule | None) -> None:
+        """Tell the mirror of a schedule that was stored, or removed."""
+        if self._mirror is None:
+            return
+        try:
+            if schedule is None:
+                await self._mirror.remove_schedule(name)
+            else:
+                await self._mirror.put_schedule(schedule)
+        except (
+            ServerError
+        ) as fault:  # no error of the caller's: it is stored, and a worker tells the mirror later
+            self._log.warning("the backend was not told of a schedule", schedule=name, error=str(fault))
 
     async def fires(self, name: str, *, limit: int, before: float | None) -> list[Fire]:
         """Return the last fires of a schedule, the latest time first; `before`: of earlier times. Raises: InputRejected: as `get`."""

@@ -1,10 +1,11 @@
-"""The counters and histograms of one server for Prometheus; counted in this process since it started.
+"""The counters and histograms of one server, or one worker, for Prometheus; counted in this process since it started.
 
 Names follow Prometheus' conventions: base units, `_total` for counters. A name that was published stays. Every label has a bounded number of
 values: routes by their template, tools by the toolset, saved plans by their names, models up to a number; what is beyond is `other`. No
 metric is computed from stored runs: what is counted is what this process has seen.
 
-Each application has counters of its own, so that two in one process do not share them.
+Each application has counters of its own, so that two in one process do not share them. A worker serves nothing else, so the library's own small server
+exposes its counters, from a thread: they answer also while a tool blocks the event loop.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import accumulate
 from threading import Lock
 from typing import Final
 
-from prometheus_client import Metric, generate_latest
+from prometheus_client import CollectorRegistry, Metric, generate_latest, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
+from ..errors import ConfigError
 from ..executor.events import (
     CallFailed,
     CallLost,
@@ -69,9 +72,15 @@ SAVED: Final = "saved:"
 
 
 class Metrics:
-    """What one server counts. It is an observer of its engine (`executor/observer.py`)."""
+    """What one server or worker counts. It is an observer of its engine (`executor/observer.py`).
 
-    def __init__(self) -> None:
+    Args:
+        slots: How many runs at a time a worker drives; `None`: it is a server, which also counts requests and the runs of its store.
+    """
+
+    def __init__(self, slots: int | None = None) -> None:
+        self._slots = slots
+        self.driven = 0  # runs that this process drives now
         self._plans: dict[str, str] = {}  # digest -> the name under which the plan is saved
         self._plan_names, self._models = _Names(NAMES_MAX), _Names(NAMES_MAX)
         self._started = round(time.time(), 3)
@@ -135,6 +144,7 @@ class Metrics:
 
     def begin_run(self, run: ObservedRun) -> _RunCounter:
         """Count what becomes of a run."""
+        self.driven += 1
         return _RunCounter(self, run)
 
     def begin_trace(self, _run_id: str, _context: RequestContext | None) -> None:
@@ -185,15 +195,13 @@ class Metrics:
         yield GaugeMetricFamily(
             f"{PREFIX}start_time_seconds", "When this process started, Unix time.", self._started
         )
-        yield from self._requests_in_all()
-        yield self._requests.family()
-        yield self._accepted.family()
-        active = GaugeMetricFamily(
-            f"{PREFIX}runs_active", "Runs that have not ended, by status.", labels=["status"]
-        )
-        for status, count in self._active.items():
-            active.add_metric([status], count)
-        yield active
+        if self._slots is None:
+            yield from self._of_server()
+        else:
+            yield GaugeMetricFamily(
+                f"{PREFIX}worker_slots", "Runs that this worker drives at most at a time.", self._slots
+            )
+        yield GaugeMetricFamily(f"{PREFIX}runs_driven", "Runs that this process drives now.", self.driven)
         for each in (
             self.runs,
             self.run_waits,
@@ -205,6 +213,17 @@ class Metrics:
             self._usd,
         ):
             yield each.family()
+
+    def _of_server(self) -> Iterator[Metric]:
+        yield from self._requests_in_all()
+        yield self._requests.family()
+        yield self._accepted.family()
+        active = GaugeMetricFamily(
+            f"{PREFIX}runs_active", "Runs that have not ended, by status.", labels=["status"]
+        )
+        for status, count in self._active.items():
+            active.add_metric([status], count)
+        yield active
 
     def _requests_in_all(self) -> Iterator[Metric]:
         """Yield the older counters of requests, which the histogram by route contains."""
@@ -221,6 +240,34 @@ class Metrics:
         yield CounterMetricFamily(
             f"{PREFIX}http_request_seconds", "Time spent until the answer began.", seconds
         )
+
+
+@contextmanager
+def exposed(metrics: Metrics, host: str, port: int) -> Generator[str]:
+    """Serve metrics at /metrics, without a key, from a thread; the URL is handed out.
+
+    Args:
+        metrics: What a process counts.
+        host: The interface.
+        port: 0 takes a free one.
+
+    Raises:
+        ConfigError: The port cannot be had.
+    """
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(metrics)
+    try:
+        server, thread = start_http_server(port, host, registry)
+    except OSError as fault:
+        raise ConfigError(
+            f"metrics cannot be served at {host}:{port}: {fault}; name another port (0: a free one)"
+        ) from fault
+    try:
+        yield f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}/metrics"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 # The library's own counters and histograms convert, check and lock at each of the nine times that a run of three steps is counted, which costs more than a
@@ -365,6 +412,7 @@ class _RunCounter:
 
     def end(self, status: str | None, at: float) -> None:
         """Count the run, if it has ended."""
+        self._metrics.driven -= 1
         if status is not None and status in FINAL:
             name = self._metrics.plan_name(self._run)
             self._metrics.runs.add(name, status, seconds=max(0.0, at - self._run.created))

@@ -28,9 +28,9 @@ from ..executor.events import (
     ResolvedFailed,
 )
 from ..executor.journal.bundle import Bundle, read_bundle
-from ..executor.journal.header import Header
+from ..executor.journal.header import Header, build_machine
 from ..executor.journal.records import Entry
-from ..executor.journal.restore import build_machine, fold
+from ..executor.journal.restore import fold
 from ..executor.review.recall import Recall
 from ..executor.runs.archive import snapshot
 from ..executor.runs.run import Run

@@ -101,7 +101,7 @@ def is_enabled(level: Literal["debug", "info"]) -> bool:
     is_configured = getattr(sys.modules.get("structlog"), "is_configured", None)
     if is_configured is not None and is_configured():
         return True
-    return read_setting(os.environ)[1] <= LEVELS[level]
+    return SETTING in os.environ and read_setting(os.environ)[1] <= LEVELS[level]
 
 
 def open_log(secrets: Callable[[], Mapping[str, str]] = dict, **bound: object) -> FilteringBoundLogger:

@@ -196,10 +196,15 @@ class Tool(Declaration, Generic[P, R]):
         """Whether the function takes a `Context`."""
         return self.types.context is not None
 
-    @property
+    @cached_property
     def injected(self) -> Mapping[str, Resource[Any]]:
         """The resources that the function takes, by parameter."""
         return self.types.resources
+
+    @cached_property
+    def is_on_loop(self) -> bool:
+        """Whether calls run on the event loop: the function is asynchronous, or declared to be quick."""
+        return self.is_async or self.isolation == "inline"
 
     @cached_property
     def opens(self) -> tuple[Resource[Any], ...]:
@@ -300,7 +305,8 @@ class Tool(Declaration, Generic[P, R]):
             given[self.types.context] = ctx
         if self.types.resources:
             given.update((ctx or Context()).take(self.types.resources))
-        return cast("Callable[..., object]", self.fn)(**given)
+        fn: Any = self.fn  # no cast, which is a call
+        return fn(**given)
 
     def _invoke_with_codecs(self, args: bytes, ctx: Context | None) -> object:
         """Call the function with values made of the bytes of the call; return its result with descriptions in the place of such values."""

@@ -8,32 +8,42 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from functools import cache, cached_property
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
-from temporalio.client import Client
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
+from temporalio.common import Priority, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.envconfig import ClientConfigProfile
+from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.service import RPCError, RPCStatusCode
 
-from ...errors import ConfigError, ServerError
+from ...errors import ConfigError, InputRejected, ServerError
 from . import workflow
 from .workflow import KEY, PLAN, RUN, STATUS, TENANT, WAKE
 
 if TYPE_CHECKING:
-    from ..backend import AcceptedRun, BackendHost, Drive
+    from ..backend import AcceptedRun, BackendHost, Drive, KeptSchedule, ScheduleHost
     from .address import TemporalAddress
     from .far import TemporalFarCalls
+    from .schedules import ScheduleMirror
 
 OPEN_S: Final = 10.0
 """How long opening waits for the server."""
 CALL_S: Final = 3.0
 """How long a submission or a decision waits for the server: past it the store has all that a sweep needs."""
+CALLS_MAX: Final = 16
+"""Requests of one process that are under way at a time. A server that gets hundreds at once answers none of them in time; more than it can work on make none of them faster."""
+FAIRNESS_KEY_BYTES_MAX: Final = 64
+"""Bytes of a key by which Temporal takes turns; of a longer name its digest stands for it."""
+STORE: Final = "store"  # of the memo of a workflow: the name of its store, for people
+IDENTITY: Final = "store_identity"  # of the memo of a workflow: what tells its store from others
 
 
 class TemporalBackend:
@@ -50,6 +60,9 @@ class TemporalBackend:
         self._host: BackendHost | None = None
         self._client: Client | None = None
         self._has_attributes = False
+        self._gate = Gate(CALLS_MAX)
+        self._scheduling: ScheduleHost | None = None
+        self._taken_ids: set[str] = set()  # of runs of which the log was told that another store has the id
 
     @property
     def client(self) -> Client:
@@ -133,35 +146,38 @@ class TemporalBackend:
     # --- dispatch
 
     async def enqueue(self, run: AcceptedRun) -> None:
-        """Start the workflow of a run; one that is there already stays. Raises: as `Backend.enqueue`."""
+        """Start the workflow of a run; one of the same run stays. Raises: as `Backend.enqueue`."""
         facts = {
             "plan": run.plan_digest or "",
             "status": "queued",
             "tenant": run.tenant,
             "key": run.submitter,
         }
-        await self._start(run.id, facts, wakes=False)
+        await self._start(run.id, facts, priority_of(run), wakes=False)
 
     async def wake(self, run_id: str) -> None:
         """Signal the workflow of a run, which is started if there is none. Raises: as `Backend.enqueue`."""
-        await self._start(run_id, {}, wakes=True)
+        await self._start(run_id, {}, Priority.default, wakes=True)
 
     async def cancel(self, run_id: str) -> None:
         """See `wake`: the owner of a run that is driven polls the store for decisions."""
         await self.wake(run_id)
 
-    async def _start(self, run_id: str, facts: Mapping[str, str], *, wakes: bool) -> None:
+    async def _start(self, run_id: str, facts: Mapping[str, str], priority: Priority, *, wakes: bool) -> None:
+        identity = await self.host.store_identity()
         try:
-            async with asyncio.timeout(CALL_S):
+            async with self._gate.passed(), asyncio.timeout(CALL_S):
                 try:
                     await self._start_workflow(
-                        run_id, facts, wakes=wakes, has_attributes=self._has_attributes
+                        run_id, facts, identity, priority, wakes=wakes, has_attributes=self._has_attributes
                     )
                 except RPCError as fault:
                     if fault.status != RPCStatusCode.INVALID_ARGUMENT or not self._has_attributes:
                         raise
                     # The server takes some seconds to know search attributes that were just added: the run does without.
-                    await self._start_workflow(run_id, facts, wakes=wakes, has_attributes=False)
+                    await self._start_workflow(
+                        run_id, facts, identity, priority, wakes=wakes, has_attributes=False
+                    )
         except (RPCError, TimeoutError) as fault:
             raise ServerError(
                 f"the Temporal server at {self.address.target} did not take run {run_id} ({_cause(fault)}): the run is stored, and a worker hands it over "
@@ -170,7 +186,14 @@ class TemporalBackend:
             ) from fault
 
     async def _start_workflow(
-        self, run_id: str, facts: Mapping[str, str], *, wakes: bool, has_attributes: bool
+        self,
+        run_id: str,
+        facts: Mapping[str, str],
+        identity: str,
+        priority: Priority,
+        *,
+        wakes: bool,
+        has_attributes: bool,
     ) -> None:
         options: dict[str, Any] = {"start_signal": WAKE} if wakes else {}
         if has_attributes and facts:
@@ -181,37 +204,151 @@ class TemporalBackend:
             "attributes": has_attributes,
             "status": facts.get("status", ""),
         }
-        await self.client.start_workflow(
-            RUN,
-            request,
-            id=run_id,
-            task_queue=self.address.queue,
-            # A run may go on after its workflow has ended: a parked one, or one whose workflow was terminated.
-            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            **options,
+        # A new run expects no workflow of its id. If there is one, it is the run's own, from an earlier try, or that of a run of another store.
+        conflict = (
+            WorkflowIDConflictPolicy.USE_EXISTING if wakes else WorkflowIDConflictPolicy.FAIL
+        )  # a signal goes with no other
+        try:
+            await self.client.start_workflow(
+                RUN,
+                request,
+                id=run_id,
+                task_queue=self.address.queue,
+                # A run may go on after its workflow has ended: a parked one, or one whose workflow was terminated.
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                id_conflict_policy=conflict,
+                priority=priority,  # the activities of the workflow inherit it
+                memo={STORE: self.host.store_name, IDENTITY: identity},
+                **options,
+            )
+        except WorkflowAlreadyStartedError:
+            if (other := await self._other_store(await self._describe(run_id), identity)) is not None:
+                raise self._taken(run_id, other) from None
+
+    async def _other_store(self, found: WorkflowExecutionDescription | None, identity: str) -> str | None:
+        """Return the store of a workflow that belongs to another store than this one; `None`: it does not, or has ended."""
+        if found is None or found.status != WorkflowExecutionStatus.RUNNING:
+            return None
+        memo = await found.memo()
+        # Workflows of older versions do not say.
+        return str(memo.get(STORE)) if memo.get(IDENTITY, identity) != identity else None
+
+    def _taken(self, run_id: str, other: str) -> InputRejected:
+        return InputRejected(
+            f"run {run_id}: the Temporal namespace '{self.address.namespace}' has a workflow of that id already, for a run of the store {other}; this run "
+            f"is in {self.host.store_name}. Expected another run_id, or a namespace for each store. The run is stored, and goes on once that workflow has ended"
         )
 
-    async def is_handed_over(self, run_id: str) -> bool:
-        """Whether Temporal is about to have a run driven, or has it driven. Raises: as `Backend.enqueue`."""
-        handle = self.client.get_workflow_handle(run_id)
+    async def _describe(self, run_id: str) -> WorkflowExecutionDescription | None:
+        """Return the newest workflow of an id; `None`: there is none."""
         try:
-            async with asyncio.timeout(CALL_S):
-                found = (await handle.describe()).raw_description
+            return await self.client.get_workflow_handle(run_id).describe()
+        except RPCError as fault:
+            if fault.status == RPCStatusCode.NOT_FOUND:
+                return None
+            raise
+
+    async def is_handed_over(self, run_id: str) -> bool:
+        """Whether Temporal is about to have a run driven, or has it driven, or cannot yet, since a run of another store has its id. Raises: as `Backend.enqueue`."""
+        identity = await self.host.store_identity()
+        try:
+            async with self._gate.passed(), asyncio.timeout(CALL_S):
+                found = await self._describe(run_id)
+                other = await self._other_store(found, identity)
         except (RPCError, TimeoutError) as fault:
-            if isinstance(fault, RPCError) and fault.status == RPCStatusCode.NOT_FOUND:
-                return False
             raise ServerError(
                 f"the Temporal server at {self.address.target} does not answer ({_cause(fault)})",
                 code="unreachable",
             ) from fault
-        return bool(found.pending_activities) or found.HasField("pending_workflow_task")
+        if other is not None:
+            if run_id not in self._taken_ids:
+                self._taken_ids.add(run_id)
+                self.host.log.warning("run waits for its id", error=str(self._taken(run_id, other)))
+            return True
+        if found is None:
+            return False
+        raw = found.raw_description
+        return bool(raw.pending_activities) or raw.HasField("pending_workflow_task")
+
+    # --- schedules
+
+    @cached_property
+    def schedules(self) -> ScheduleMirror:
+        """The schedules of the store in Temporal."""
+        from .schedules import ScheduleMirror  # noqa: PLC0415  # only where there are schedules
+
+        return ScheduleMirror(self)
+
+    @property
+    def scheduling(self) -> ScheduleHost | None:
+        """The engine, as far as it has schedules; `None`: this process fires none."""
+        return self._scheduling
+
+    async def put_schedule(self, schedule: KeptSchedule) -> None:
+        """See `SchedulesBackend.put_schedule`."""
+        await self.schedules.put(schedule)
+
+    async def remove_schedule(self, name: str) -> None:
+        """See `SchedulesBackend.remove_schedule`."""
+        await self.schedules.remove(name)
+
+    def serve_schedules(self, host: ScheduleHost) -> None:
+        """See `SchedulesBackend.serve_schedules`."""
+        self._scheduling = host
+
+    @asynccontextmanager
+    async def asking(self, what: str, most_s: float = CALL_S) -> AsyncGenerator[None]:
+        """Make requests about something, not longer than that. Raises: ServerError: the server does not answer, or refuses."""
+        try:
+            async with self._gate.passed(), asyncio.timeout(most_s):
+                yield
+        except (RPCError, TimeoutError) as fault:
+            raise ServerError(
+                f"the Temporal server at {self.address.target} did not take {what} ({_cause(fault)}): the store has it, and a worker tells Temporal later",
+                code="unreachable",
+            ) from fault
 
     async def take(self, drive: Drive, *, slots: int) -> None:
         """See `Backend.take`."""
         from .worker import work  # noqa: PLC0415  # most engines only submit
 
         await work(self, drive, slots)
+
+
+def priority_of(run: AcceptedRun) -> Priority:
+    """Return which runs come first where they wait for workers: by priority, and those of one priority in turn by whose they are."""
+    key = run.tenant or run.submitter
+    if len(key.encode()) > FAIRNESS_KEY_BYTES_MAX:
+        key = sha256(key.encode()).hexdigest()[:FAIRNESS_KEY_BYTES_MAX]
+    return Priority(priority_key=run.priority, fairness_key=key or None)
+
+
+class Gate:
+    """Lets a bounded number of requests through at a time; those that wait give up together once the server is away.
+
+    Args:
+        places: How many at a time.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._places = asyncio.Semaphore(places)
+        self._count = places
+        self._failed = 0  # requests, one after the other, that had no answer
+
+    @asynccontextmanager
+    async def passed(self) -> AsyncGenerator[None]:
+        """Hold a place. Raises: TimeoutError: the requests before had no answer, so that this one is not tried."""
+        has_waited = self._places.locked()
+        async with self._places:
+            # Each would wait for the whole time of a request, those at the end of the line for minutes. Who comes later tries.
+            if has_waited and self._failed >= self._count:
+                raise TimeoutError
+            try:
+                yield
+            except (RPCError, TimeoutError):
+                self._failed += 1
+                raise
+            self._failed = 0
 
 
 def _connection(address: TemporalAddress) -> dict[str, Any]:

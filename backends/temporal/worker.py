@@ -24,9 +24,10 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from ...errors import ConfigError, FirmplanError, RunDriven, RunNotFound, ServerError
+from ...errors import ConfigError, FirmplanError, RunDriven, RunNotFound, ServerError, StoreError
 from ...executor.states import FINAL
-from .workflow import DRIVE, RunWorkflow
+from .schedules import Firing, sweep
+from .workflow import DRIVE, FireWorkflow, RunWorkflow
 
 if TYPE_CHECKING:
     from ...executor import Run
@@ -36,11 +37,13 @@ if TYPE_CHECKING:
 BUILD: Final = "firmplan"
 """What the SDK calls this worker's code, with the digest of its tools; by itself it would hash every module of the process."""
 AGAIN_S: Final = 3.0
-"""Until the next attempt for a run whose owner lives."""
+"""Until the next attempt for a run whose owner lives, or whose store is away."""
 AT_ONCE_S: Final = 0.001
 """Until the next attempt for a run that was parked: zero would mean the interval of the retry policy."""
 MISFIT_S: Final = 30.0
 """Until the next attempt for a run that cannot go on here: another worker may have its tools."""
+MESSAGE_MAX: Final = 1_500
+"""Characters of the error of an attempt: Temporal's server keeps no failure of more than a few KB, and drops it whole."""
 BEATS_S: Final = 3.0
 """Heartbeats are so far apart."""
 STOP_S: Final = 3600.0
@@ -67,11 +70,13 @@ async def work(backend: TemporalBackend, drive: Drive, slots: int) -> None:
         if not failed.done():
             failed.set_result(fault)
 
+    schedules = backend.scheduling
+    firing = [] if schedules is None else [Firing(backend, schedules).fire]
     worker = Worker(
         backend.client,
         task_queue=backend.address.queue,
-        workflows=[RunWorkflow],
-        activities=[driving.attempt],
+        workflows=[RunWorkflow, FireWorkflow],
+        activities=[driving.attempt, *firing],
         workflow_runner=UnsandboxedWorkflowRunner(),
         max_concurrent_activities=slots,
         build_id=f"{BUILD}:{toolset}",
@@ -80,7 +85,9 @@ async def work(backend: TemporalBackend, drive: Drive, slots: int) -> None:
         on_fatal_error=note_failure,
     )
     backend.host.log.info("worker started", queue=backend.address.queue, slots=slots, toolset=toolset)
-    sweeping = asyncio.create_task(Sweep(backend).work(), name="firmplan sweep")
+    sweeping = {asyncio.create_task(Sweep(backend).work(), name="firmplan sweep")}
+    if schedules is not None:
+        sweeping.add(asyncio.create_task(sweep(backend, schedules), name="firmplan sweep of schedules"))
     try:
         async with worker:
             fault = await asyncio.shield(failed)
@@ -88,8 +95,9 @@ async def work(backend: TemporalBackend, drive: Drive, slots: int) -> None:
             f"the Temporal server at {backend.address.target} refuses this worker: {fault}"
         ) from fault
     finally:
-        sweeping.cancel()
-        await asyncio.wait([sweeping])
+        for each in sweeping:
+            each.cancel()
+        await asyncio.wait(sweeping)
 
 
 class Driving:
@@ -120,13 +128,17 @@ class Driving:
         try:
             run = await self._driven(run_id, cancels=bool(request.get("cancel")))
         except RunDriven as fault:
-            raise later(fault.message, fault.code, AGAIN_S) from fault
-        except RunNotFound as fault:
+            raise later(fault.message, fault.code, AGAIN_S) from None
+        except RunNotFound:
             if request.get("store") == self._host.store_name:  # it has ended, and was deleted since
                 return {"status": "deleted", "ended": True, "until": None}
-            raise self._misfit(run_id, _other_store(run_id, request, self._host)) from fault
+            raise self._misfit(run_id, _other_store(run_id, request, self._host)) from None
+        except StoreError as fault:
+            if not fault.temporary:  # the journal was changed, say: nobody can go on with the run
+                raise self._misfit(run_id, fault) from None
+            raise later(fault.message, fault.code, AGAIN_S) from None
         except FirmplanError as fault:
-            raise self._misfit(run_id, fault) from fault
+            raise self._misfit(run_id, fault) from None
         finally:
             self._runs.discard(run_id)
         self._told.discard(run_id)
@@ -176,10 +188,13 @@ class Driving:
 
 
 def later(message: str, code: str, delay_s: float) -> ApplicationError:
-    """Return the error that ends an attempt, and has Temporal make the next one after a while: it stands in no history."""
+    """Return the error that ends an attempt, and has Temporal make the next one after a while: it stands in no history.
+
+    It is raised without a cause: tracebacks of causes go to the server, too, which keeps "Failure exceeds size limit." of what is longer than a few KB.
+    """
     delay = timedelta(seconds=delay_s)
     return ApplicationError(
-        message, type=code, next_retry_delay=delay, category=ApplicationErrorCategory.BENIGN
+        message[:MESSAGE_MAX], type=code, next_retry_delay=delay, category=ApplicationErrorCategory.BENIGN
     )
 
 

@@ -1,4 +1,4 @@
-"""The workflow of a run: it has the run driven by an activity, and waits between two drives. The run itself is in the store.
+"""The workflow of a run: it has the run driven by an activity, and waits between two drives. The run itself is in the store. And that of a time of a schedule.
 
 This module imports nothing of firmplan: Temporal replays it on every worker, and each name here is stored in the histories of workflows, so that
 none may be renamed, and the order of commands may change only behind `workflow.patched`. It runs outside the sandbox of the SDK, which would
@@ -20,6 +20,10 @@ RUN: Final = "firmplan.run"
 """The type of the workflow."""
 DRIVE: Final = "firmplan.drive"
 """The type of the activity."""
+FIRE_SCHEDULE: Final = "firmplan.schedule"
+"""The type of the workflow of one time of a schedule."""
+FIRE: Final = "firmplan.fire"
+"""The type of its activity."""
 WAKE: Final = "wake"
 """The signal that a decision was stored, or that the run may go on for another reason."""
 
@@ -34,6 +38,14 @@ RETRY_S: Final = 1.0
 """Seconds until the attempt after one that ended without an answer, such as with its worker."""
 DRIVE_DAYS: Final = 365
 """Temporal asks for an end of every activity; heartbeats end those whose worker has died long before."""
+
+FIRE_S: Final = 120.0
+"""The longest that an attempt to start what is due may take: one that is cut off has claimed nothing that another does not find."""
+FIRE_RETRIES: Final = RetryPolicy(
+    initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)
+)
+SCHEDULED: Final = SearchAttributeKey.for_datetime("TemporalScheduledStartTime")
+"""Temporal's own: the time for which a schedule has started a workflow."""
 
 _RETRIES: Final = RetryPolicy(
     # Flat: a wait that doubles would add itself to the time of a takeover.
@@ -104,6 +116,26 @@ class RunWorkflow:
     def wake(self) -> None:
         """Have the run driven again, if it waits."""
         self._wakes += 1
+
+
+@workflow.defn(name=FIRE_SCHEDULE, sandboxed=False)
+class FireWorkflow:
+    """One time of a schedule: a worker looks which times have come, and starts their runs."""
+
+    @workflow.run
+    async def run(self, request: dict[str, Any]) -> None:
+        """Have what is due started.
+
+        Args:
+            request: `schedule`: its name; `store` and `identity`: where it is; `renew_at`: the time from which on Temporal needs further times.
+        """
+        at = workflow.info().typed_search_attributes.get(SCHEDULED) or workflow.now()
+        await workflow.execute_activity(
+            FIRE,
+            {**request, "at": at.timestamp()},
+            start_to_close_timeout=timedelta(seconds=FIRE_S),
+            retry_policy=FIRE_RETRIES,
+        )
 
 
 def attributes_of(plan: str, status: str, tenant: str, key: str) -> TypedSearchAttributes:

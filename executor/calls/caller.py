@@ -117,7 +117,7 @@ class Caller:
         self._journal = journal
         self._run_id = preparation.run_id
         self._seed = seed
-        self._secrets = preparation.secrets
+        self._preparation = preparation
         self._redacted = preparation.redacted
         self._on_progress = on_progress
         self._nondeterminism = nondeterminism
@@ -334,7 +334,7 @@ class Caller:
             effect=tool.effect,
             clock=self._facilities.clock.now,
             env=self._facilities.environ,
-            secrets=self._secrets.of_tool(tool.name, call.step) if tool.wants_context else None,
+            secrets=self._preparation.secrets.of_tool(tool.name, call.step) if tool.wants_context else None,
             recorded=nondeterminism.of(call.step) if nondeterminism is not None else None,
             on_drawn=nondeterminism.recorder(call.step, is_write=call.is_write)
             if nondeterminism is not None
@@ -350,7 +350,11 @@ class Caller:
         """Return the secrets (argument -> name) among the arguments of a call, by name."""
         if not secrets:
             return None
-        return {name: value for name in secrets.values() if (value := self._secrets.find(name)) is not None}
+        return {
+            name: value
+            for name in secrets.values()
+            if (value := self._preparation.secrets.find(name)) is not None
+        }
 
     def _progress_of(self, step: str) -> Callable[[float, str], None] | None:
         """Return the callback for the progress of a call, which may run on any thread."""
@@ -363,7 +367,9 @@ class Caller:
     def _words_of(self, call: PreparedCall) -> AnswerWords | None:
         """Return what hears the model of a call; `None`: nobody does."""
         names = call.command.secrets.values() if isinstance(call.command, StartToolCall) else ()
-        secrets = {name: value for name in names if (value := self._secrets.find(name)) is not None}
+        secrets = {
+            name: value for name in names if (value := self._preparation.secrets.find(name)) is not None
+        }
         return self._facilities.words.of(self._run_id, call.step, secrets)
 
     async def _ask(

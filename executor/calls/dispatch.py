@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from ...errors import ConfigError, EngineBug, ToolError
@@ -41,6 +42,7 @@ from .invoke import Failed, Lost, Outcome, Returned
 if TYPE_CHECKING:
     from ...plans.program import AgentTurns
     from ...tools.guards.guard import Guard
+    from ...tools.secret import SecretReader
     from ..machine import Machine
     from .flow_policy import FlowPolicy
     from .reuse import Results
@@ -214,9 +216,6 @@ class Preparation:
         run_id: The run.
         fork: The fork that made the run: a write that the parent has called is repeated under the parent's idempotency key.
         tenant: Whose the run is.
-
-    Attributes:
-        secrets: Reads the secrets of the run's calls.
     """
 
     def __init__(
@@ -228,7 +227,11 @@ class Preparation:
         self._fork = fork
         self._tools: dict[str, ToolKeys] = {}
         self._fingerprints: dict[str, str | None] = {}
-        self.secrets = facilities.secrets.reader()
+
+    @cached_property
+    def secrets(self) -> SecretReader:
+        """Reads the secrets of the run's calls."""
+        return self._facilities.secrets.reader()
 
     def prepare(self, command: StartCall) -> PreparedCall:
         """Bind arguments and name the call. Raises: ToolError: the arguments do not fit."""
@@ -321,8 +324,12 @@ class Preparation:
         """Return the keys of a tool, as the tool is now."""
         tool = self._facilities.tools.get(name)
         fingerprint = fingerprint_of(tool) if tool.request_of is None else judgement_of(tool)
-        found = self._tools[name] = ToolKeys(tool, fingerprint, self._tenant)
-        return found
+        # What an engine has last made is the same where the tool is.
+        known = self._facilities.tool_keys.get(name)
+        if known is None or known.fingerprint is not fingerprint or known.tenant != self._tenant:
+            known = self._facilities.tool_keys[name] = ToolKeys(tool, fingerprint, self._tenant)
+        self._tools[name] = known
+        return known
 
     def approved_fingerprint(self, name: str) -> str | None:
         """Return the fingerprint of a tool as a person is asked about it; `None`: this process has not the tool, or sees nothing of its code."""

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from ..far_call import FarDispatch
+    from .identity import ToolKeys
     from .lease import Lease
     from .step_planning import StepPlanner
 
@@ -104,6 +105,7 @@ class Facilities:
         turns: Held by the run whose dear expressions have their turn.
         loop_watch: Sees which call keeps the event loop from the others.
         resources: What tools share, opened at its first use.
+        tool_keys: Tool -> its content keys, as they were last made.
         rate_queues: Tool -> the queue of the calls that wait for the tool's rate.
         rates: Rates that hold over all engines on the store; `None`: the rate of a tool holds in this process.
         pins: What providers of tools said when it was accepted.
@@ -145,6 +147,7 @@ class Facilities:
         default_factory=dict[str, "asyncio.Future[Reusable | None]"]
     )
     tool_semaphores: dict[str, FairSemaphore] = field(default_factory=dict[str, FairSemaphore])
+    tool_keys: dict[str, ToolKeys] = field(default_factory=dict[str, "ToolKeys"])
     turns: asyncio.Lock = field(default_factory=asyncio.Lock)
     rate_queues: dict[str, FairSemaphore] = field(default_factory=dict[str, FairSemaphore])
     rates: RateSource | None = None

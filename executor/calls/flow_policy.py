@@ -327,8 +327,10 @@ class FlowPolicy:
         is_judged = not policies.is_empty and policies.is_about(name)
         egress = frozenset(now.egress).union(signature.egress)
         allowed = frozenset(now.allow_untrusted).intersection(signature.allow_untrusted)
-        names = cast("Mapping[str, Json]", now.parameters.get("properties") or {})
         is_write, asks = Effect.WRITE in (now.effect, signature.effect), approval_kind(now)
+        is_open = not is_write and not egress and asks == "never" and not is_judged
+        # Whatever goes to such a tool is allowed, so nobody asks for its parameters.
+        names = {} if is_open else cast("Mapping[str, Json]", now.parameters.get("properties") or {})
         made = self._terms[name] = _Terms(
             is_write=is_write,
             allow_untrusted=allowed,
@@ -338,7 +340,7 @@ class FlowPolicy:
             asked=asks if locked is None else locked.approval,
             allows_all=bool(names) and allowed.issuperset(names),
             is_judged=is_judged,
-            is_open=not is_write and not egress and asks == "never" and not is_judged,
+            is_open=is_open,
         )
         return made
 

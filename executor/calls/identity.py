@@ -87,6 +87,7 @@ class ToolKeys:
     def __init__(self, tool: Tool, fingerprint: Fingerprint, tenant: str = "") -> None:
         self.tool = tool
         self.fingerprint = fingerprint
+        self.tenant = tenant
         self._subject = tool.name
         self._code = fingerprint.digest or ""
         self._is_sampled = tool.effect is Effect.MODEL

@@ -36,8 +36,9 @@ from ...tools.failures import (
 from ...tools.guards.guard import GUARD_REFUSED, Question, Refusal, find_refusal
 from ...tools.logbook import is_enabled, open_log
 from ...tools.timeouts import SparingTimeout, time_left
+from .. import limits
 from ..canonical_value import CanonicalValue
-from ..limits import has_room, is_small_enough, run_too_large, too_large
+from ..limits import run_too_large, too_large
 from .loop_watch import NO_WATCH, LoopWatch, Owner, fields_of
 from .stoppable import (
     RETURNED,
@@ -114,11 +115,6 @@ def is_unrepeatable(tool: Tool) -> bool:
 #
 # A call of an asynchronous tool is begun like a plain function: it runs up to its first await. Most calls that never wait end there, without a task
 # or a coroutine of the engine's. A call that waits is followed from there (`finish_call`).
-
-
-def is_on_loop(tool: Tool) -> bool:
-    """Whether the tool runs on the event loop: it is asynchronous, or declared to be quick."""
-    return tool.is_async or tool.isolation == "inline"
 
 
 def begin_call(
@@ -321,7 +317,7 @@ async def call_tool(  # noqa: PLR0913  # the parts of a call
         is_ending: As for `finish_call`.
         where: Run, step and attempt, for lines of the log about a call without a context.
     """
-    if is_on_loop(tool):
+    if tool.is_on_loop:
         begun = begin_call(tool, args, context, timeout_s, given, threads.watch, (where, "", tool.name))
         if not isinstance(begun, BegunCall):
             return begun
@@ -481,7 +477,9 @@ def _asking(failed: Failed, error: ToolError) -> Failed:
     if not isinstance(error, QuestionRaised):
         return failed
     asked = CanonicalValue.of(cast("Json", error.asked))
-    return replace(failed, retryable=False, question=asked if is_small_enough(len(asked.data)) else None)
+    return replace(
+        failed, retryable=False, question=asked if len(asked.data) <= limits.VALUE_BYTES_MAX else None
+    )
 
 
 def _accept(
@@ -503,7 +501,7 @@ def _accept(
         if tool.effect is not Effect.WRITE or tool.result_rule == "enforce":
             return refused_result(tool, fault)
         data, mismatch = b"null", (f"{text_of(fault)}; null stands for it",)
-    if not is_small_enough(len(data)):
+    if len(data) > limits.VALUE_BYTES_MAX:
         return refused_result(tool, too_large(len(data), f"tool '{tool.name}' returned too much"))
     if tool.guard and (failed := _guarded(tool, data, args)) is not None:
         return failed
@@ -540,7 +538,7 @@ def refused_result(tool: Tool, fault: ToolError) -> Failed:
 
 def fitting(outcome: Outcome, tool: Tool | None, size: int) -> Outcome:
     """Return the outcome, or its refusal if a run whose results have `size` bytes has no room for the result."""
-    if not isinstance(outcome, Returned) or has_room(size, len(outcome.output.data)):
+    if type(outcome) is not Returned or size + len(outcome.output.data) <= limits.RUN_BYTES_MAX:
         return outcome
     fault = run_too_large(size, len(outcome.output.data))
     return _after_effect(tool, Failed(fault.code, str(fault), temporary=False, retryable=False))

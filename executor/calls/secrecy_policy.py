@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ...plans.checker.flow.labels import Labels
     from ...plans.checker.flow.secrecy import Destination
     from ...plans.checker.survey import Survey
-    from ...plans.plan import Step
+    from ...plans.plan import InnerPlan, Plan, Step
     from ...plans.signature import Signature
     from ...plans.values import Json
     from ..execution_tree import Iteration
@@ -83,8 +83,9 @@ class SecrecyPolicy:
 
         plans = [] if self._header.plan is None else [self._header.plan, *self._header.plans.values()]
         for plan in plans:
-            for inputs in (plan.inputs, *[inner.inputs for inner in plan.plans.values()]):
-                for schema in inputs.values():
+            bodies: list[Plan | InnerPlan] = [plan, *plan.plans.values()]
+            for body in bodies:
+                for schema in body.inputs.values():
                     if READERS_KEY in schema:
                         return True
         return False

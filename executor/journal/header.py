@@ -27,9 +27,11 @@ from ..lru_cache import LARGE_PLANS, IdentityCache, LruCache
 from ..machine import (
     CHOICES_COUNT_SINCE,
     CONTROL_COUNTS_SINCE,
+    NO_FORK,
     ROUNDS_COUNT_SINCE,
     RULES_VERSION,
     WORLD_COUNTS_SINCE,
+    Machine,
 )
 from ..policy import ReuseMode
 from ..stores.header_text import header_text
@@ -98,6 +100,7 @@ class Header:
         request: Digest of the request that made the run; empty: none was given, or the header is of an older version.
         schedule: The schedule whose time made the run, as `name` and `at` (Unix seconds); `None`: no schedule did.
         deadline: When the run is to have ended, in Unix seconds; `None`: it has no deadline.
+        priority: Before which other runs it gets a place, from 1, first, to 5; `None`: it is among those in the middle. It decides no result.
         approval_expires_s: How long a person is waited for whose approval a call needs, in seconds, where its tool does not say; `None`: for ever.
         returns: Of a task: JSON Schema that the output of its plan has to fit; `None`: any output will do.
     """
@@ -121,6 +124,7 @@ class Header:
     request: str = ""
     schedule: Mapping[str, Json] | None = None
     deadline: float | None = None
+    priority: int | None = None
     approval_expires_s: float | None = None
     returns: Mapping[str, Json] | None = None
 
@@ -129,6 +133,8 @@ class Header:
         """The program of the run. Raises: PlanRejected: the plan cannot be compiled; EngineBug: there is no plan."""
         if self.plan is None:
             raise EngineBug("a run without a plan has no program")
+        if self.fork is None:
+            return program_of(self.plan, self.lock, self.plans, self.language, self.rules)
         return program_of(
             self.plan, self.lock, self.plans, self.language, self.rules, self.controlled, self.written
         )
@@ -193,8 +199,8 @@ class Header:
         data: dict[str, Any] = {
             "format": ASKING_FORMAT if self.fork is not None and self.fork.is_newer else HEADER_FORMAT,
             "expressions": self.language,
-            "plan": _WRITTEN.get(self.plan, Plan.to_dict) if self.plan else None,
-            "plans": {name: plan.to_dict() for name, plan in self.plans.items()},
+            "plan": _WRITTEN.get(self.plan, _written) if self.plan else None,
+            "plans": {name: plan.to_dict() for name, plan in self.plans.items()} if self.plans else {},
             "inputs": dict(self.inputs),
             "seed": self.seed,
             "lock": self.lock.to_list(),
@@ -212,6 +218,7 @@ class Header:
         data |= {"request": self.request} if self.request else {}
         data |= {"schedule": dict(self.schedule)} if self.schedule else {}
         data |= {"deadline": self.deadline} if self.deadline is not None else {}
+        data |= {"priority": self.priority} if self.priority is not None else {}
         data |= {"approval_expires_s": self.approval_expires_s} if self.approval_expires_s is not None else {}
         data |= {"returns": dict(self.returns)} if self.returns is not None else {}
         return data | {"replan": self.replan} if self.replan else data
@@ -261,6 +268,7 @@ class Header:
             request=data.get("request", ""),
             schedule=data.get("schedule"),
             deadline=data.get("deadline"),
+            priority=data.get("priority"),
             approval_expires_s=data.get("approval_expires_s"),
             returns=data.get("returns"),
         )
@@ -270,13 +278,33 @@ class Header:
 # bytes, so identity is a cheap and safe key; hashing the header would cost what the cache saves.
 _LATELY: Final = 4
 _READ: Final = IdentityCache[Mapping[str, Any], Header](_LATELY)
-_NAMED: Final = IdentityCache[Mapping[str, Any], Digest](_LATELY)
 _WRITTEN: Final = IdentityCache[Plan, Mapping[str, Any]](_LATELY)
 
 
 def header_digest(header: Mapping[str, Any]) -> Digest:
     """Return the digest of a header as it is stored: the first record of a run has it, so that the chain covers it."""
-    return _NAMED.get(header, lambda given: digest(header_text(given)))
+    return digest(header_text(header))
+
+
+def build_machine(header: Header) -> Machine:
+    """Return the machine of a run before its first event.
+
+    Raises:
+        PlanRejected: The plan does not pass the check of this version.
+    """
+    return Machine(
+        header.program,
+        header.inputs,
+        header.lock.policies,
+        seed=header.seed,
+        budget=header.budget,
+        planning=header.planning_cost if header.planning else None,
+        fork=header.fork or NO_FORK,
+        rules=header.rules,
+        sub_programs=header.sub_program,
+        deadline=header.deadline,
+        approval_expires_s=header.approval_expires_s,
+    )
 
 
 def default_seed(plan: Plan, inputs: Mapping[str, Json]) -> str:
@@ -304,14 +332,16 @@ def read_plan(data: Mapping[str, Any]) -> Plan:
     return plan
 
 
-def keep_plan(data: Mapping[str, Any], plan: Plan) -> None:
-    """Remember what plan is stored as `data`: whoever submits it has read, checked and digested it already."""
+def _written(plan: Plan) -> Mapping[str, Any]:
+    """Return a plan as it is stored; whoever reads it gets this very plan, which has been checked and digested already."""
+    data = plan.to_dict()
     _PLANS.get(_name(data), lambda: plan, steps_in)
+    return data
 
 
 def text_name(plan: Plan) -> bytes:
     """Return what names the text of a plan, with its prose and the order of its keys: plans with one digest may differ in them."""
-    return _TEXTS.get(plan, lambda given: _name(_WRITTEN.get(given, Plan.to_dict)))
+    return _TEXTS.get(plan, lambda given: _name(_WRITTEN.get(given, _written)))
 
 
 def program_of(  # noqa: PLR0913  # everything that decides a program
@@ -377,11 +407,18 @@ def _program_key(  # noqa: PLR0913  # the arguments of `program_of`
     is_chosen: bool = False,
 ) -> tuple[bytes, ...]:
     """Return everything that decides a program."""
-    return (
+    key = (
         f"{language} {rules} {int(is_chosen)} {' '.join(controlled)} / {' '.join(written)}".encode(),
         text_name(plan),
-        _name(lock.to_list()),
-        *(part for name in sorted(plans) for part in (name.encode(), text_name(plans[name]))),
+        lock.name,
+    )
+    return (
+        key
+        if not plans
+        else (
+            *key,
+            *(part for name in sorted(plans) for part in (name.encode(), text_name(plans[name]))),
+        )
     )
 
 

@@ -73,7 +73,9 @@ class Journal:
 
     Attributes:
         piece: Held by whoever moves the run and adds what it did, so that no commit comes between.
-        durable: Number of the newest entry that is.
+        last: Number of the newest entry.
+        durable: Number of the newest entry that is durable.
+        updated: When the newest entry was made, in Unix seconds.
         is_released: Whether the run has ended, and the store has released it from its owner with the last entry.
     """
 
@@ -101,7 +103,7 @@ class Journal:
         self._tells = tells
         self._told = row.status
         self._head = row.head
-        self._last = row.last_seq
+        self.last = row.last_seq
         self.durable = row.last_seq
         # Events are serialized when a commit takes them, on its thread: the event loop has other work.
         self._fresh: list[tuple[int, float, JournalEvent]] = []
@@ -112,11 +114,14 @@ class Journal:
         self._is_synced = False
         self._is_expected = False
         self._is_due = False  # whether a commit is asked for now, and has not taken anything yet
+        self._patience = (
+            math.inf
+        )  # the least time within which a commit is asked for that may come later than usual
         self._left: ReuseEntries | None = None
         self._left_until = 0.0
         self._left_count = 0  # calls that have left something so far
         self._unstored = 0  # calls whose results for reuse are not durable
-        self._updated = row.updated
+        self.updated = row.updated
         self._fault: StoreError | EngineBug | None = None
         self._waiters: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         self._settled = threading.Condition(self.piece)
@@ -126,17 +131,7 @@ class Journal:
     @property
     def is_behind(self) -> bool:
         """Whether so much waits to become durable that nothing more should begin."""
-        return self._last - self.durable > BEHIND_MAX
-
-    @property
-    def updated(self) -> float:
-        """When the newest entry was made, in Unix seconds."""
-        return self._updated
-
-    @property
-    def last(self) -> int:
-        """Number of the newest entry, durable or not."""
-        return self._last
+        return self.last - self.durable > BEHIND_MAX
 
     # --- on the event loop
 
@@ -169,27 +164,28 @@ class Journal:
         with self.piece:
             if self._fault is not None:
                 raise self._fault
-            self._last += 1
-            self._fresh.append((self._last, at, event))
+            self.last += 1
+            self._fresh.append((self.last, at, event))
             if opens is not None or closes:
                 self._note_write(getattr(event, "step", ""), opens)
             if decision is not None:
                 self._decided.append(decision)
             if decision is not None or is_synced:
                 self._is_synced = True
-            self._updated = at
+            self.updated = at
             if within_s is None:
                 # A write waits for its intent before it is called, so such an event is committed without the usual delay.
                 if self._is_synced:
                     self._hasten()
                 elif not (self._is_expected or self._is_due):
                     self.expect()
-            elif within_s < math.inf:
+            elif within_s < self._patience and not (self._is_expected or self._is_due):
+                self._patience = within_s
                 self._commits.expect(self, within_s)
 
     def expect(self) -> None:
         """Have what was added committed as soon as usual, unless a commit is on its way."""
-        if not (self._is_expected or self._is_due) and self.durable < self._last:
+        if not (self._is_expected or self._is_due) and self.durable < self.last:
             self._is_expected = True
             self._commits.expect(self)
 
@@ -227,30 +223,35 @@ class Journal:
                 self._left = ReuseEntries()
                 self._left_until = time.monotonic() + wait_s
                 self._commits.expect(self, wait_s)
-            self._left.add(call, result, code)
+            left = self._left
+            left.calls.append(call)
+            if result is not None:
+                left.results.append(result)
+            if code:
+                left.codes.update(code)
             self._left_count += 1
             self._unstored += 1
 
     async def flush(self) -> None:
         """Wait until everything added so far is durable. Raises: StoreError: it cannot be made so."""
         # No lock: both numbers only grow, a commit that was asked for in vain costs nothing, and one that has not taken anything yet takes all.
-        if self.durable < self._last:
+        if self.durable < self.last:
             self._hasten()
-        await self.wait_past(self._last - 1)
+        await self.wait_past(self.last - 1)
 
     async def rest(self) -> None:
         """Wait until everything is durable, reuse entries included. Raises: StoreError: a commit failed."""
         with self.piece:
             self._left_until = 0.0
-            if self.durable < self._last or self._unstored:
+            if self.durable < self.last or self._unstored:
                 self._commits.expect(self, 0)
-        await self._until(lambda: self.durable >= self._last and not self._unstored)
+        await self._until(lambda: self.durable >= self.last and not self._unstored)
 
     def flush_here(self) -> None:
         """As `flush`, done when it returns: the event loop waits for it. Raises: StoreError."""
         with self.piece:
             self._commits.expect(self, 0)
-            self._settled.wait_for(lambda: self.durable >= self._last or self._fault is not None)
+            self._settled.wait_for(lambda: self.durable >= self.last or self._fault is not None)
             if self._fault is not None:
                 raise self._fault
 
@@ -272,7 +273,8 @@ class Journal:
         """Wake all who wait: nothing more comes from this process."""
         with self.piece:
             self.is_closed = True
-            self._wake()
+            if self._waiters:
+                self._wake()
 
     # --- on the thread of commits
 
@@ -280,12 +282,13 @@ class Journal:
         """Return what the next commit makes durable; `None`: there is nothing."""
         with self.piece:
             self._is_expected = self._is_due = False
+            self._patience = math.inf
             left = self._take_left()
             if self._fault is not None or not (self._fresh or left):
                 return None
-            fresh, first_seq, values = self._fresh, self._last - len(self._fresh) + 1, self._values
+            fresh, first_seq, values = self._fresh, self.last - len(self._fresh) + 1, self._values
             opened, closed = self._opened, self._closed
-            decided, is_synced, updated = self._decided, self._is_synced, self._updated
+            decided, is_synced, updated = self._decided, self._is_synced, self.updated
             status, digest = self._standing()
             usd, due = self._usd(), self._due()
             is_told = self._tells and not (status is RunStatus.WAITING and self._needs_nobody())
@@ -386,6 +389,9 @@ LATE_MAX_S: Final = 0.004  # how long an event waits for others to share its com
 # How long the first record of a run waits for the next one. The row of the run says already that it was submitted, and who drives it. A
 # small run has ended by then, so that the thread of commits need not be woken for its beginning.
 FIRST_MAX_S: Final = 0.2
+# How long the start of a call that is no write waits for others. Nothing follows from it, and if it is lost, the call is made again all the same. A
+# call of a few milliseconds has ended by then, and its start and its end share a commit.
+START_MAX_S: Final = 0.05
 IDLE_S: Final = 2.0  # how long the thread stays where nothing is to be done
 
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from functools import cached_property
+from hashlib import sha256
 from itertools import chain
 from typing import Any, Final, Literal, cast
 from weakref import WeakKeyDictionary
+
+import orjson
 
 from ...plans.edit.differences import differences
 from ...plans.immutable import immutable
@@ -281,6 +284,11 @@ class ToolsetLock:
     def to_list(self) -> list[Json]:
         """Return it as JSON, sorted by name. The list is shared, and never to be changed."""
         return self._as_json
+
+    @cached_property
+    def name(self) -> bytes:
+        """What names it among the locks of other tools: the digest of its JSON."""
+        return sha256(orjson.dumps(self.to_list())).digest()
 
     @cached_property
     def _as_json(self) -> list[Json]:

@@ -51,8 +51,7 @@ from ..events import (
 )
 from ..execution_tree import Iteration
 from ..fork import Inherited, inherited_from
-from ..journal.header import Header
-from ..journal.restore import build_machine
+from ..journal.header import Header, build_machine
 from ..machine import Machine
 
 if TYPE_CHECKING:

@@ -806,7 +806,7 @@ def snapshot(
         output_labels=OutputLabels(header) if status is RunStatus.SUCCEEDED else {},
         warnings=tuple(machine.warnings),
         schedule=header.schedule,
-        request_id=_request_id(header),
+        request_id=_request_id(header) if header.context is not None else None,
         deadline=header.deadline,
     )
 
@@ -818,6 +818,8 @@ def _request_id(header: Header) -> str | None:
 def _left_out(header: Header) -> tuple[str, ...]:
     """Return what the plan of a run leaves out, and what the saved plans leave out that it runs, each with its name."""
     own = header.plan.left_out if header.plan is not None else ()
+    if not header.plans:
+        return own
     return (*own, *(f"{name}: {text}" for name, plan in header.plans.items() for text in plan.left_out))
 
 

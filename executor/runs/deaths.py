@@ -121,11 +121,14 @@ class DriveLock:
     """A readers-writer lock over the runs that one engine drives: most runs share it, a run that is driven alone holds it exclusively.
 
     A run that a tool of a driven run starts does not wait for the lock, to avoid a deadlock between the two.
+
+    Attributes:
+        holder: The permit that excludes all others; `None`: none does.
     """
 
     def __init__(self) -> None:
         self._shared = 0
-        self._alone: Permit | None = None
+        self.holder: Permit | None = None
         self._waiting: deque[Permit] = deque()  # to be alone
         self._changed = asyncio.Event()
         self._waiters = 0
@@ -137,25 +140,26 @@ class DriveLock:
 
     def try_share(self) -> Permit | None:
         """Return a permit if the run may be driven beside others now."""
-        if not self.is_inside and (self._alone is not None or self._waiting):
+        is_inside = _INSIDE.get() is self
+        if not is_inside and (self.holder is not None or self._waiting):
             return None
         self._shared += 1
-        return Permit(self)
+        return Permit(self, is_inside=is_inside)
 
     async def share(self) -> Permit:
         """Return a permit once the run may be driven beside others."""
         clock = asyncio.get_running_loop().time
         until = clock() + PATIENCE_S
         while (permit := self.try_share()) is None:
-            if self._alone is None and clock() >= until:
+            if self.holder is None and clock() >= until:
                 self._shared += 1
-                return Permit(self)
-            await self._wait(None if self._alone is not None else until - clock())
+                return Permit(self, is_inside=False)
+            await self._wait(None if self.holder is not None else until - clock())
         return permit
 
     async def alone(self) -> Permit:
         """Return a permit once no other run is driven; waiting runs get it in order of arrival."""
-        permit = Permit(self)
+        permit = Permit(self, is_inside=self.is_inside)
         await self.exclude(permit)
         return permit
 
@@ -163,31 +167,27 @@ class DriveLock:
         """Give the exclusive lock to a permit that holds nothing."""
         self._waiting.append(permit)
         try:
-            while self._alone is not None or self._shared or self._waiting[0] is not permit:
+            while self.holder is not None or self._shared or self._waiting[0] is not permit:
                 await self._wait(None)
-            self._alone = permit
+            self.holder = permit
         finally:
             self._waiting.remove(permit)
             self.notify()
 
-    def is_alone(self, permit: Permit) -> bool:
-        """Whether the permit excludes all others."""
-        return self._alone is permit
-
     def give_back(self, permit: Permit, *, keep_share: bool = False) -> None:
         """Take a permit back, or turn an exclusive permit into a share."""
-        if self._alone is permit:
-            self._alone = None
+        if self.holder is permit:
+            self.holder = None
             self._shared += keep_share
         elif not keep_share:
             self._shared -= 1
-        self.notify()
+        if self._waiters:
+            self.notify()
 
     def notify(self) -> None:
         """Wake all waiters, which then check again."""
-        if self._waiters:
-            self._changed.set()
-            self._changed = asyncio.Event()
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def _wait(self, seconds: float | None) -> None:
         self._waiters += 1
@@ -210,9 +210,9 @@ class Permit:
         is_inside: Whether a tool of another driven run has started the run.
     """
 
-    def __init__(self, lock: DriveLock) -> None:
+    def __init__(self, lock: DriveLock, *, is_inside: bool) -> None:
         self._lock = lock
-        self.is_inside = lock.is_inside
+        self.is_inside = is_inside
         self._is_held = True
 
     def __enter__(self) -> Self:
@@ -227,7 +227,7 @@ class Permit:
     @property
     def is_alone(self) -> bool:
         """Whether no other run may be driven meanwhile."""
-        return self._lock.is_alone(self)
+        return self._lock.holder is self
 
     async def exclude_others(self) -> None:
         """Give the share back, and wait until the run may be driven alone."""

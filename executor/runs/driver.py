@@ -15,8 +15,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
-from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -31,7 +31,7 @@ from ..calls.dispatch import Preparation, PreparedCall, StartCall, dispatch, end
 from ..calls.early import EarlyCall, EarlySteps
 from ..calls.facilities import Facilities
 from ..calls.flow_policy import FlowPolicy
-from ..calls.invoke import Failed, Lost, Outcome, Returned, begin_call, fitting, is_on_loop
+from ..calls.invoke import Failed, Lost, Outcome, Returned, begin_call, fitting
 from ..calls.lease import elapsed_s
 from ..calls.reuse import Results, reused
 from ..calls.step_planning import StepTask, cost_of, sub_plan_of
@@ -160,16 +160,16 @@ class Driver:
             lambda: machine.needs_nobody,
             tells=facilities.tells_webhooks,
         )
-        self._preparation = Preparation(facilities, row.id, header.fork, header.tenant)
+        self._preparation = Preparation(facilities, row.id, header.fork, row.tenant)
         self._recorder = RunRecorder(
             machine,
             self.journal,
             row.id,
             header.lock,
-            header.plan_made,
+            header.plan_made if header.planning is not None else None,
             self._preparation.approved_fingerprint,
         )
-        self._watch = watch_of(facilities, row, header, machine) if facilities.observers else None
+        self._watch = watch_of(facilities, row, header, machine) if facilities.observers.are_some else None
         self._recorder.watch = self._watch
         self._results = Results(facilities, row, header, inherited, self.journal)
         self._frames_kept = 0  # failed calls whose last frames are on record
@@ -244,10 +244,12 @@ class Driver:
             async with asyncio.TaskGroup() as group:
                 self._enter(group)
                 await self._take_in_first(first)
-                await self._decide(decisions)
+                if decisions:
+                    await self._decide(decisions)
                 if self.machine.shown:
                     await self._ask_anew()
-                await self._end_waits()
+                if self.machine.next_due is not None:
+                    await self._end_waits()
                 if self.machine.deadline is not None:
                     self._set_timer()
                 # After the decisions, which may withdraw what is ready; and here, since a task of its own would be one more for each run.
@@ -668,11 +670,15 @@ class Driver:
         # The way of most calls. It is `_make` without what such calls do not need; `tests/laws/test_begun_calls.py` holds both to the same records.
         tool = call.tool
         has_lapsed = self._lease is not None and self._lease.is_over
+        begins = self._begins
+        if tool is not None and tool.name not in begins:
+            begins[tool.name] = self._can_begin(tool)
+        is_in_flight = call.key.key in self.facilities.in_flight
         if (
             tool is None
             or has_lapsed
-            or not self._can_begin(tool)
-            or self._results.is_identical_under_way(call)
+            or not begins[tool.name]
+            or (is_in_flight and self._results.is_identical_under_way(call))
         ):
             return self._make(call)
         at = self.facilities.clock.now()
@@ -717,19 +723,11 @@ class Driver:
 
     def _can_begin(self, tool: Tool) -> bool:
         """Whether the calls of a tool are begun like functions: they need nothing before they run, and leave nothing but their outcome."""
-        if (known := self._begins.get(tool.name)) is None:
-            # Resources may have to be opened first, and their use is no call that never waits.
-            has_needs = (
-                tool.guard
-                or tool.injected
-                or tool.effect is Effect.WRITE
-                or tool.request_of is not None
-                or self._caller.is_far(tool)
-            )
-            is_limited = tool.max_concurrency is not None or tool.rate is not None
-            known = is_on_loop(tool) and not (has_needs or is_limited or self._is_held_up)
-            self._begins[tool.name] = known
-        return known
+        # Resources may have to be opened first, and their use is no call that never waits.
+        has_needs = tool.guard or tool.injected or tool.effect is Effect.WRITE or tool.request_of is not None
+        is_limited = tool.max_concurrency is not None or tool.rate is not None
+        is_far = self._far is not None and tool.queue is not None
+        return tool.is_on_loop and not (has_needs or is_limited or is_far or self._is_held_up)
 
     def _ended_at_once(self, call: PreparedCall, outcome: Outcome) -> Coroutine[Any, Any, Any] | None:
         """Record the outcome of a call that never waited; return what has to wait for the store."""
@@ -863,6 +861,8 @@ class Driver:
         call.handed = elapsed_s()
         try:
             await self.journal.flush()
+            if self._active is not None:
+                self._active.pool.note_wait()
             if self.machine.is_cancelled:  # the write has not been called yet, so it can be withdrawn
                 self._writing.pop(call.step, None)
                 await self._take_in(self.machine.withdrawn(call.step))
@@ -1062,22 +1062,25 @@ def expect_outcomes(machine: Machine) -> None:
 # driven or replayed. New objects are collected as usual; only cycles among the frozen objects that become garbage have to wait.
 
 
-class _Freeze:
-    """Counts the runs that are driven or replayed, over all event loops of the process. A program that freezes objects itself is left alone."""
+class _HeapFrozen:
+    """Keeps the garbage collector from scanning the objects that exist now, as long as any run is inside.
+
+    It counts the runs that are driven or replayed, over all event loops of the process. A program that freezes objects itself is left alone.
+    """
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._runs = 0
         self._is_ours = False
 
-    def begin(self) -> None:
+    def __enter__(self) -> None:
         with self._lock:
             self._runs += 1
             if self._runs == 1 and not Aside.is_of_program():
                 gc.freeze()
                 self._is_ours = Aside.is_on = True
 
-    def end(self) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._lock:
             self._runs -= 1
             if self._runs == 0 and self._is_ours:
@@ -1085,14 +1088,4 @@ class _Freeze:
                 self._is_ours = Aside.is_on = False
 
 
-_FREEZE = _Freeze()
-
-
-@contextmanager
-def heap_frozen() -> Generator[None]:
-    """Keep the garbage collector from scanning the objects that exist now, as long as any run is inside."""
-    _FREEZE.begin()
-    try:
-        yield
-    finally:
-        _FREEZE.end()
+heap_frozen: Final = _HeapFrozen()

@@ -35,13 +35,14 @@ from ..calls.facilities import Facilities
 from ..events import CancelAsked, Cause, RunParked, RunResumed, RunStarted
 from ..execution_tree import is_decided, undecided_attempt
 from ..fork import Fork, Inherited, inherited_from
-from ..journal.header import Header, header_digest
+from ..journal.header import Header, build_machine, header_digest
 from ..journal.records import Entry, Event
-from ..journal.restore import build_machine, check_header, load_entries, machine_at_end, parse_lines
+from ..journal.restore import check_header, load_entries, machine_at_end, parse_lines
 from ..journal.toolset_lock import digest_of_toolset
 from ..limits import LEASE_S, PARK_AFTER, PARK_GRACE_S
 from ..machine import Machine
 from ..states import FINAL, UNDER_WAY, RunStatus
+from ..stores.sql_store import SqlStore
 from ..stores.store import Decision, OwnerName, RunRow
 from .archive import Archive, Standing
 from .changes import POLL_S, Changes, Followed
@@ -53,7 +54,7 @@ from .planning import Planning, patch_id, planning_deaths
 from .replays import Replays
 from .run import Run
 from .store_care import RunsDeleted, StoreCare
-from .stranded import Stranded
+from .stranded import Stranded, Untold
 from .submission import NewRuns, Submissions
 from .timers import Timers
 from .watch import LOOK_S, Takeover, Watch
@@ -136,6 +137,18 @@ class Taken:
     first: Sequence[Cause]
     is_asked: bool = False
     machine: Machine | None = None
+
+
+@immutable
+class _Past:
+    """What a driver has to know of a run from before it drives the run; see `Driver` for each of them."""
+
+    inherited: Mapping[str, Inherited]
+    drawn: Mapping[str, Used]
+    callers: Mapping[str, Sequence[str]]
+
+
+_NO_PAST: Final = _Past({}, {}, {})
 
 
 class Execution:
@@ -230,6 +243,8 @@ class Execution:
             self.rouse if backend is None or not self._drives_here else backend.wake,
             tell=None if self._drives_here else self._tell_of_decision,
         )
+        self._identity = ""  # of the store, once a backend has asked
+        self._untold = Untold(lambda: facilities.log)
         self._stranded = Stranded(self._store, self._owner, self.now)
         self.care = StoreCare(self._store, self.archive, facilities.clock.now)
         self.replays = Replays(self._store, self.archive, self._owner, facilities.clock)
@@ -270,6 +285,7 @@ class Execution:
         self._is_closing = True
         if self.backend is not None:
             await self.backend.close()
+        self._untold.end()
         # Patches first: the run of a new patch would start after the active runs have been stopped.
         patching: list[asyncio.Task[Any]] = [
             *self._tending.values(),
@@ -343,7 +359,7 @@ class Execution:
         """Submit a run and start it, as `Submissions.submit` and `start` do.
 
         Args:
-            header: What the run is.
+            header: What the run is. Its tools are those of this engine.
             run_id: Its id; `None`: a new one.
             stream: As of `start`.
 
@@ -352,7 +368,7 @@ class Execution:
 
         Raises:
             InputRejected: A run of that id exists, with other work.
-            ConfigError: A tool of the run is missing here.
+            ConfigError: A run of that id exists, and a tool of it is missing here.
             StoreError: The store cannot be written.
         """
         if not self._drives_here:
@@ -374,7 +390,6 @@ class Execution:
             return None
         taken = None
         try:
-            self._expect_tools(row.id, header)
             if not await self._owner.claim_new(self._store, row, self.submissions.new_runs.add):
                 return None
             self._claimed[row.id] = row
@@ -512,8 +527,9 @@ class Execution:
         """Do the work in the background, owned by this execution; its error reaches whoever waits for the run, or the log."""
         task = asyncio.get_running_loop().create_task(work, name=f"firmplan {run_id}")
         self._driving[run_id] = task
-        self._timers.stir(run_id)
-        task.add_done_callback(lambda done: self._note_error(run_id, done))
+        if run_id in self._timers.awaited:
+            self._timers.stir(run_id)
+        task.add_done_callback(partial(self._note_error, run_id))
         self._watch.begin()
         return task
 
@@ -698,6 +714,13 @@ class Execution:
         """See `BackendHost`."""
         return self._store.name
 
+    async def store_identity(self) -> str:
+        """See `BackendHost`."""
+        if not self._identity:
+            assert isinstance(self._store, SqlStore), "a store that processes share is in a database"
+            self._identity = await self._store.identity()
+        return self._identity
+
     @property
     def toolset_digest(self) -> str:
         """See `BackendHost`."""
@@ -793,8 +816,7 @@ class Execution:
             await telling
         except ServerError as fault:
             # No error of the caller's: the run is durable, and whoever submitted it again would have it twice.
-            hint = "the run is in the store; it goes on when it is resumed, or when a worker finds it"
-            self.facilities.log.warning("the backend was not told", run=run_id, error=str(fault), hint=hint)
+            self._untold.note(run_id, fault)
 
     async def _goes_on_elsewhere(self, row: RunRow) -> bool:
         """Whether a run moves on without a person, as far as the store says."""
@@ -887,7 +909,7 @@ class Execution:
 
     async def _plan(self, row: RunRow, early: EarlySteps | None) -> tuple[RunRow, Header] | Exception | None:
         """Plan a claimed task, watched by the observers, who go on to watch the run if it got a plan."""
-        if not self.facilities.observers:
+        if not self.facilities.observers.are_some:
             return await self.planning.plan(row, early)
         watch = watch_of(self.facilities, row, Header.from_dict(row.header), None)
         try:
@@ -998,8 +1020,6 @@ class Execution:
 
         Otherwise the call would fail, and the run for ever with it; or the call would differ from the one that the person saw.
         """
-        if not machine.iterations:  # a run that begins has asked nobody yet
-            return
         changed = {
             name: how
             for name, locked in header.lock.items()
@@ -1026,11 +1046,12 @@ class Execution:
                 run_id = taken.row.id
                 # Another process may have died with the run since its journal was read. Then the deaths are recorded, the run is
                 # released, and it is claimed again once no other run is driven.
-                is_to_wait = self._is_suspect(taken.deaths.count) and not (
-                    permit.is_alone or permit.is_inside
+                count = taken.deaths.count
+                is_to_wait = (
+                    count > 0 and self._is_suspect(count) and not (permit.is_alone or permit.is_inside)
                 )
                 try:
-                    machine = await self._machine_of(taken)
+                    machine = taken.machine or await self._machine_of(taken)
                     if machine is None:
                         goes_on = False
                     elif is_to_wait:
@@ -1051,8 +1072,6 @@ class Execution:
 
     async def _machine_of(self, taken: Taken) -> Machine | None:
         """Return the machine of a claimed run, as its journal says; `None`: the run has ended, or is parked and nobody asked for it."""
-        if taken.machine is not None:
-            return taken.machine
         await self.facilities.known.load(taken.header)
         machine = await machine_at_end(taken.header, taken.entries)
         self.facilities.known.note_program(taken.header)
@@ -1069,24 +1088,23 @@ class Execution:
         if taken.deaths.count >= self._park_after:
             await self._park(taken, machine)
             return False
-        self._expect_signatures(row, header, machine)
+        past = await self._past_of(taken, machine) if taken.entries or header.fork is not None else _NO_PAST
         driver = Driver(
             self.facilities,
             row,
             machine,
             header,
-            await self._inherited(row) if header.fork is not None else {},
+            past.inherited,
             early,
-            recorded_values(
-                taken.entries, await self._drawn_before(header.fork) if header.fork is not None else {}
-            ),
-            callers=callers_in(taken.entries),
+            past.drawn,
+            callers=past.callers,
             is_careful=taken.deaths.is_careful or row.taken_from is not None,
         )
         if permit.is_alone:
             self.facilities.log.warning("run driven alone", run=row.id, deaths=taken.deaths.count)
             driver.call_after(taken.deaths.suspects, permit.let_others_in)
         self._drivers[row.id] = driver
+        self.facilities.semaphore.prefer(row.id, header.priority)
         first = self._with_kept(taken, machine)
         try:
             decisions: Sequence[Decision] = ()
@@ -1094,7 +1112,7 @@ class Execution:
                 decisions = await self.archive.decisions(row.id)
             # Decisions may come after the driver has looked for the last time; so it looks again until there are none.
             while first or decisions:
-                with heap_frozen():
+                with heap_frozen:
                     await driver.drive(first, decisions)
                 if driver.is_parking:
                     return False
@@ -1103,13 +1121,15 @@ class Execution:
                 expect_outcomes(machine)
                 first, decisions = (), await self.archive.decisions(row.id)
             self.archive.remember(driver)
-            self._leave_to_timers(row.id, machine)
+            if machine.status is None or row.id in self._sleeping or row.id in self._timers.due:
+                self._leave_to_timers(row.id, machine)
         finally:
             driver.journal.close()
             driver.end_watch()
             if driver.journal.is_released:
                 self._owner.forget(row.id)
             del self._drivers[row.id]
+            self.facilities.semaphore.forget(row.id)
         return machine.status is None
 
     def _leave_to_timers(self, run_id: str, machine: Machine) -> None:
@@ -1191,6 +1211,21 @@ class Execution:
         await driver.note(await self.archive.decisions(taken.row.id), events)
         return machine.status is None
 
+    async def _past_of(self, taken: Taken, machine: Machine) -> _Past:
+        """Return what a run has of its own journal, and a fork of its parent.
+
+        Raises:
+            RunNotFound: The parent is not in the store.
+            UnfitToolsError: A person was asked about a call, and its tool has another signature now.
+        """
+        self._expect_signatures(taken.row, taken.header, machine)
+        fork = taken.header.fork
+        return _Past(
+            await self._inherited(taken.row) if fork is not None else {},
+            recorded_values(taken.entries, await self._drawn_before(fork) if fork is not None else {}),
+            callers_in(taken.entries),
+        )
+
     async def _inherited(self, row: RunRow) -> Mapping[str, Inherited]:
         """Return what a fork has of its parent. Raises: RunNotFound: the parent is not in the store."""
         if row.parent is None:
@@ -1218,19 +1253,25 @@ class Execution:
             RunNotFound: There is no such run.
             StoreError: Its journal cannot be written any more.
         """
-        with self.changes.follow(run_id) as followed:
-            wait = self._wait if self._drives_here else self._wait_elsewhere
-            return await wait(run_id, followed)
+        if not self._drives_here:
+            with self.changes.follow(run_id) as followed:
+                return await self._wait_elsewhere(run_id, followed)
+        while True:
+            while (task := self._driving.get(run_id)) is not None:
+                await asyncio.wait([task])
+            if (ended := self.archive.find_ended(run_id)) is not None:
+                return ended
+            with self.changes.follow(run_id) as followed:
+                if (found := await self._wait(run_id, followed)) is not None:
+                    return found
 
-    async def _wait(self, run_id: str, followed: Followed) -> Run:
+    async def _wait(self, run_id: str, followed: Followed) -> Run | None:
+        """Wait for a run that nobody drives here; `None`: this engine has begun to, or the run has ended here."""
         tell_at = time.monotonic() + TELL_S
         while True:
             followed.look()
-            if (task := self._driving.get(run_id)) is not None:
-                await asyncio.wait([task])
-                continue
-            if (ended := self.archive.find_ended(run_id)) is not None:
-                return ended
+            if run_id in self._driving or self.archive.find_ended(run_id) is not None:
+                return None
             has_slept = run_id in self._sleeping
             row = await self.archive.row(run_id)
             if has_slept and run_id not in self._sleeping:  # it went on while its row was read
@@ -1269,7 +1310,9 @@ class Execution:
             is_done = not planning.cancelled() and planning.exception() is None
             if is_done and (failed := planning.result()) is not None:
                 raise failed
-        run = await self._patched(await self._moved(run_id))
+        run = await self._moved(run_id)
+        if run.status == RunStatus.FAILED:
+            run = await self._patched(run)
         if not self._drives_here and run.status == RunStatus.FAILED and run.plan is None:
             raise _planning_error(run)
         return run

@@ -155,7 +155,8 @@ class Owner:
         self._held[row.id] = 0
         is_made = False
         try:
-            await self._let_go_of_kept(store)
+            if self._kept:
+                await self._let_go_of_kept(store)
             began = elapsed_s()
             is_made = await add(row)
         finally:
@@ -259,7 +260,9 @@ class Owner:
         lost = await self._find_lost(store)
         if not await store.raise_beat(self.name):
             self._end_if(self.lease.guarded)
-            raise StoreError("this process has lost its lease: another process drives its runs now")
+            raise StoreError(
+                "this process has lost its lease: another process drives its runs now", temporary=True
+            )
         self._end_if(lost)
         self.lease.renewed(began)
 

@@ -35,7 +35,7 @@ from ..events import (
     StepIndeterminate,
     WorkContinued,
 )
-from ..journal.journal import FIRST_MAX_S
+from ..journal.journal import FIRST_MAX_S, START_MAX_S
 from ..journal.records import FIELDS
 from . import deaths
 
@@ -113,7 +113,7 @@ class RunRecorder:
             else:
                 # A count of deaths is durable immediately: if the next call kills the process, the count must have grown, or, after an
                 # explicit resume of a parked run, must have begun anew.
-                within_s = FIRST_MAX_S if kind is RunStarted else None
+                within_s = START_MAX_S if kind is CallStarted else FIRST_MAX_S if kind is RunStarted else None
                 is_synced = kind is RunResumed
                 journal.add(event, at, decision=decision, is_synced=is_synced, within_s=within_s)
             if self._made is not None and kind is RunStarted:
@@ -134,7 +134,8 @@ class RunRecorder:
         if self.on_outcome is not None and isinstance(event, deaths.OUTCOMES):
             self.on_outcome(event.step)
         for consequence in concluded:
-            self._log.log(consequence)
+            if self._log.is_verbose or isinstance(consequence, StepIndeterminate):
+                self._log.log(consequence)
         return [command for command in commands if not isinstance(command, Record)] if concluded else commands
 
     def _show(self, asked: ApprovalAsked) -> None:
@@ -211,10 +212,8 @@ class RunLog:
         self._attempts: dict[str, int] = {}
 
     def log(self, event: JournalEvent) -> None:
-        """Write the line of an event, if it has one and the level includes it."""
+        """Write the line of an event whose level is shown, if it has one."""
         is_warning = isinstance(event, StepIndeterminate)
-        if not self.is_verbose and not is_warning:
-            return
         if isinstance(event, CallStarted):
             self._attempts[event.step] = event.attempt
         if isinstance(event, _QUIET):

@@ -20,8 +20,9 @@ from ...plans.values import canonical
 from ...tools.private_file import PRIVATE, mode_of, private_opener
 from ..calls.artifacts import digests_in
 from ..journal.bundle import Bundle, read_bundle, write_bundle
+from ..journal.header import build_machine
 from ..journal.records import GENESIS
-from ..journal.restore import build_machine, expect_run, fold, value_names
+from ..journal.restore import expect_run, fold, value_names
 from ..stores.store import REPLAY, Batch, RunRow, Store, read_values
 from .archive import snapshot
 from .request import file_of

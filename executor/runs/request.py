@@ -27,7 +27,7 @@ from ...plans.errors import EvaluationError
 from ...plans.format.saved import find_plan_in, find_plan_of_json, references_of
 from ...plans.format.shape import describe
 from ...plans.immutable import immutable
-from ...plans.inputs import InputSchemas, fit_inputs, input_schemas, too_large
+from ...plans.inputs import InputSchemas, fit_inputs, given_by_clock, input_schemas, too_large
 from ...plans.nearest import did_you_mean, listing
 from ...plans.problems import in_order
 from ...plans.types.integers import with_integers
@@ -38,6 +38,7 @@ from ...plans.waits import time_of
 from ...tools import Artifact
 from ...tools.logbook import current_request
 from .. import limits as bounds
+from ..calls.concurrency import PRIORITY_MAX
 from ..calls.flow_policy import UNSAFE_FLOW, UNTRUSTED_CONDITION, Flow
 from ..calls.secrecy_policy import PRIVATE_CONDITION, PRIVATE_FLOW
 from ..canonical_value import CanonicalValue
@@ -69,6 +70,7 @@ class Options:
     request: str = ""
     schedule: Mapping[str, Json] | None = None
     deadline: float | None = None
+    priority: int | None = None
 
     def __post_init__(self) -> None:
         if self.submitter is not None:
@@ -82,8 +84,12 @@ class Options:
             raise ConfigError(f"reuse: expected one of {', '.join(REUSE_MODES)}, found {self.reuse!r}")
         if self.concurrency_max is not None:
             count_of("max_concurrency", self.concurrency_max, least=1, error=ConfigError)
-        seed_of(self.seed)
-        new_id_of("run_id", self.run_id)
+        if self.priority is not None:
+            count_of("priority", self.priority, least=1, most=PRIORITY_MAX, error=ConfigError)
+        if self.seed is not None:
+            seed_of(self.seed)
+        if self.run_id is not None:
+            new_id_of("run_id", self.run_id)
 
     @property
     def tenant(self) -> str:
@@ -100,7 +106,7 @@ class Options:
         task: str | None,
     ) -> Header:
         """Return the header of a run."""
-        seed = seed_of(self.seed)
+        seed = "" if self.seed is None else seed_of(self.seed)
         if plan is not None and not seed:
             seed = default_seed(plan, inputs)
         return Header(
@@ -118,6 +124,7 @@ class Options:
             request=self.request,
             schedule=self.schedule,
             deadline=self.deadline,
+            priority=self.priority,
             context=current_request.get(),
         )
 
@@ -125,13 +132,29 @@ class Options:
 _INPUT_SCHEMAS: Final = IdentityCache["Plan", InputSchemas](8)
 
 
-def fitted_inputs(plan: Plan, given: Mapping[str, Json]) -> dict[str, Json]:
-    """Return a plan's inputs, normalised to their schemas. Raises: InputRejected: an input does not fit, or is too large."""
+def fitted_inputs(
+    plan: Plan, given: Mapping[str, Json], now: Callable[[], float] | None = None
+) -> dict[str, Json]:
+    """Return a plan's inputs, normalised to their schemas.
+
+    Args:
+        plan: The plan.
+        given: Values by name.
+        now: What the time is, in Unix seconds, for the inputs that the clock gives where nobody else does; `None`: it gives none.
+
+    Raises:
+        InputRejected: An input does not fit, or is too large.
+    """
+    if not (plan.inputs or given):
+        return {}
+    if now is not None:
+        given = {**given_by_clock(plan, now), **given}
     schemas = _INPUT_SCHEMAS.get(plan, input_schemas)
     inputs, problems = fit_inputs(plan, given, bytes_max=bounds.VALUE_BYTES_MAX, schemas=schemas)
     if problems:
         raise InputRejected("\n".join(str(each) for each in problems), problems)
-    _expect_room(inputs)
+    if len(inputs) > 1:
+        _expect_room(inputs)
     return inputs
 
 
@@ -169,7 +192,8 @@ def task_inputs(given: Mapping[str, Json]) -> Mapping[str, Json]:
     ]
     if problems:
         raise InputRejected("\n".join(str(each) for each in problems), problems)
-    _expect_room(inputs)
+    if len(inputs) > 1:
+        _expect_room(inputs)
     return inputs
 
 
@@ -186,8 +210,8 @@ def as_json(value: Json) -> Json:
 
 
 def _expect_room(inputs: Mapping[str, Json]) -> None:
-    """Raise `InputRejected` if the inputs together are too large: they are stored and read in one piece."""
-    if len(inputs) > 1 and (size := sum(_sizes(inputs).values())) > bounds.INPUTS_BYTES_MAX:
+    """Raise `InputRejected` if several inputs together are too large: they are stored and read in one piece."""
+    if (size := sum(_sizes(inputs).values())) > bounds.INPUTS_BYTES_MAX:
         raise InputRejected(
             f"inputs: expected at most {bounds.INPUTS_BYTES_MAX // bounds.MIB} MiB of JSON in all, found "
             f"{size / bounds.MIB:.1f} MiB; keep bytes with save_artifact and hand over the Artifact, or have a tool read them"

@@ -556,6 +556,7 @@ def _parked(deaths: int, when: str) -> str:
 
 def run_usage(machine: Machine) -> dict[str, Json]:
     """Return the usage of a run's steps so far."""
+    budget = machine.budget
     steps = calls = reused = 0
     model_calls: float = 0
     tokens: float = 0
@@ -577,12 +578,11 @@ def run_usage(machine: Machine) -> dict[str, Json]:
         "model_calls": model_calls,
         "tokens": tokens,
         "usd": usd,
-        "seconds": machine.budget.own["seconds"],
+        "seconds": budget.spent["seconds"] - budget.planning.get("seconds", 0.0),
     }
     if cached:
         made[CACHED] = cached
     # Only where it is limited: runs of earlier versions are shown as they were.
-    budget = machine.budget
     return {**made, "items": int(budget.spent["items"])} if "items" in budget.limits else made
 
 

@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING, Final
 from ..states import FINAL, UNDER_WAY
 
 if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
     from ..stores.store import RunRow, Store
     from .owner import Owner
 
 SETTLED_S: Final = 10.0
 """A run that has changed since then is on its way: its backend is just being told."""
+UNTOLD_S: Final = 10.0
+"""Runs of which a backend was not told are one line of the log in so many seconds."""
 PAGE: Final = 200
 """Rows of runs without an owner that one look reads; the next look goes on behind them."""
 
@@ -40,8 +44,7 @@ class Stranded:
         """Return rows, without headers, of runs that are stranded, as far as this look has seen. Raises: StoreError."""
         settled = self._now() - SETTLED_S
         found: dict[str, RunRow] = {}
-        driven = await self._store.list_driven()
-        lost = [row for row in driven if not self._owner.is_driven(row)]
+        lost = await self._lost()
         for row in (
             *lost,
             *await self._next_page(),
@@ -51,6 +54,18 @@ class Stranded:
             if not row.is_replay and (row.owner is None or row in lost) and row.updated < settled:
                 found[row.id] = row
         return list(found.values())
+
+    async def _lost(self) -> list[RunRow]:
+        """Return the runs of dead owners, and those that this owner has no more. Rows of runs whose owner lives are not read: there are many."""
+        beats = await self._store.list_owners()
+        # The store may name this owner of a run that it does not hold: a claim or a release failed.
+        silent = [
+            name
+            for name, beat in beats.items()
+            if name == self._owner.name or not self._owner.is_alive(name, beat)
+        ]
+        driven = await self._store.list_driven(silent) if silent else ()
+        return [row for row in driven if not self._owner.is_driven(row)]
 
     async def _next_page(self) -> list[RunRow]:
         """Return some of the runs that are under way without an owner."""
@@ -67,3 +82,43 @@ class Stranded:
         ids = await asyncio.to_thread(self._store.list_decided)
         rows = [await self._store.find_run(run_id) for run_id in ids[:PAGE]]
         return [row for row in rows if row is not None and row.status not in FINAL]
+
+
+class Untold:
+    """Tells the log of runs of which the backend was not told: of the first at once, of those that follow together.
+
+    Args:
+        log: Returns the log.
+    """
+
+    def __init__(self, log: Callable[[], FilteringBoundLogger]) -> None:
+        self._log = log
+        self._last: tuple[str, Exception] | None = None  # of the runs that the log does not have yet
+        self._count = 0
+        self._pause: asyncio.TimerHandle | None = None
+
+    def note(self, run_id: str, fault: Exception) -> None:
+        """Note that the backend was not told of a run."""
+        self._last, self._count = (run_id, fault), self._count + 1
+        if self._pause is None:
+            self._tell()
+
+    def end(self) -> None:
+        """Tell the log of all that is left."""
+        if self._pause is not None:
+            self._pause.cancel()
+        self._tell()
+        if self._pause is not None:
+            self._pause.cancel()
+
+    def _tell(self) -> None:
+        self._pause = None
+        if self._last is None:
+            return
+        run_id, fault = self._last
+        hint = "the runs are in the store; each goes on when it is resumed, or when a worker finds it"
+        self._log().warning(
+            "the backend was not told", run=run_id, runs=self._count, error=str(fault), hint=hint
+        )
+        self._last, self._count = None, 0
+        self._pause = asyncio.get_running_loop().call_later(UNTOLD_S, self._tell)

@@ -39,7 +39,7 @@ from ..fork import (
     root_of,
     written_steps,
 )
-from ..journal.header import Header, keep_plan, program_of
+from ..journal.header import Header, program_of
 from ..journal.journal import Commits
 from ..journal.records import Entry
 from ..journal.restore import check_header, load_entries, rebuild, rebuilt
@@ -100,7 +100,7 @@ class NewRuns:
         self._lock = Lock()
         self._waiting: list[tuple[RunRow, asyncio.Future[bool]]] = []
 
-    async def add(self, row: RunRow) -> bool:
+    def add(self, row: RunRow) -> asyncio.Future[bool]:
         """Make a run without a parent durable; `False`: a run of its id is there. Raises: StoreError."""
         loop = asyncio.get_running_loop()
         made: asyncio.Future[bool] = loop.create_future()
@@ -108,7 +108,7 @@ class NewRuns:
             self._waiting.append((row, made))
         # In the next turn of the event loop, so that the thread finds all runs that come in this one.
         loop.call_soon(self._commits.expect, self, 0)
-        return await made
+        return made
 
     # --- on the thread of commits
 
@@ -214,16 +214,13 @@ class Submissions:
         """
         run_id = run_id or new_run_id()
         context = current_request.get()
-        if self._observers:
+        if self._observers.are_some:
             context = self._observers.begin_trace(run_id, context)
         if header.context is not context:  # not that of the parent, which a fork or retry has in its header
             header = replace(header, context=context)
         if header.approval_expires_s != self._approval_expires_s:  # a retry may have that of its parent
             header = replace(header, approval_expires_s=self._approval_expires_s)
-        row = self._new_row(header, run_id, parent, owner)
-        if header.plan is not None:
-            keep_plan(row.header["plan"], header.plan)
-        return row, header
+        return self._new_row(header, run_id, parent, owner), header
 
     def _new_row(self, header: Header, run_id: str, parent: str | None, owner: str | None) -> RunRow:
         now = self._clock.now()

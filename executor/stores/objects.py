@@ -220,7 +220,8 @@ class Objects:
         said = re.sub(r"\s+", " ", re.sub(r"<\?xml.*?\?>|<HostId>.*?</HostId>", "", said, flags=re.DOTALL))
         cure = next((cure for text, cure in _CURES if text in str(fault)), None)
         return StoreError(
-            f"the artifacts at {self.name} cannot be reached: {said:.600}" + (f": {cure}" if cure else "")
+            f"the artifacts at {self.name} cannot be reached: {said:.600}" + (f": {cure}" if cure else ""),
+            temporary=True,
         )
 
 

@@ -61,6 +61,7 @@ CREATE TABLE firmplan_stored_objects (
     named bytea NOT NULL
 );
 CREATE TABLE firmplan_object_folders (place text COLLATE "C" PRIMARY KEY, folder text COLLATE "C" NOT NULL);
+CREATE TABLE firmplan_store_facts (name text COLLATE "C" PRIMARY KEY, value text NOT NULL);
 CREATE TABLE firmplan_saved_values (digest text COLLATE "C" PRIMARY KEY, saved double precision NOT NULL);
 
 -- Until when the starts of calls at a rate are leased, in seconds of the server's clock. It may be forgotten: a bucket then begins anew.

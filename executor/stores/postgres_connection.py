@@ -55,6 +55,8 @@ _CURES: Final = {
     "25P03": _LOST,
     "08": _LOST,
 }
+# No room, a lock, a conflict of transactions, and a server that takes no writes, which a failover ends.
+_TEMPORARY: Final = ("53", "55P03", "40", "25006")
 # Texts of a server whose messages are in English; others are told without a cure.
 _CONNECTING: Final = (
     ("password authentication failed", "give the right password in the URL, in PGPASSWORD or in ~/.pgpass"),
@@ -78,16 +80,22 @@ def postgres_error(url: PostgresUrl, fault: Exception) -> StoreError:
     said = _words(url, fault)
     state = getattr(fault, "sqlstate", None) or ""
     cure = _CURES.get(state) or _CURES.get(state[:3]) or _CURES.get(state[:2])
-    if not state and isinstance(fault, psycopg.OperationalError):
+    if not state and isinstance(fault, psycopg.OperationalError | psycopg.InterfaceError):
         cure = _LOST
-    return StoreError(f"the store {url.name} failed: {said}" + (f": {cure}" if cure else ""))
+    return StoreError(
+        f"the store {url.name} failed: {said}" + (f": {cure}" if cure else ""),
+        temporary=cure == _LOST or state.startswith(_TEMPORARY),
+    )
 
 
 def connect_error(url: PostgresUrl, fault: Exception) -> StoreError:
     """Return the error for a server that was not reached, or that let nobody in."""
     said = _words(url, fault)
     cure = next((cure for text, cure in _CONNECTING if text in said), None)
-    return StoreError(f"the store {url.name} cannot be reached: {said}" + (f": {cure}" if cure else ""))
+    # Also a wrong password: the server does not say which of the two sides is going to change.
+    return StoreError(
+        f"the store {url.name} cannot be reached: {said}" + (f": {cure}" if cure else ""), temporary=True
+    )
 
 
 def _words(url: PostgresUrl, fault: Exception) -> str:
@@ -527,6 +535,7 @@ ADDED: Final = (
     "firmplan_stored_objects",
     "firmplan_object_folders",
     "firmplan_unfit_attempts",
+    "firmplan_store_facts",
 )
 # The same; without them a store is only slower.
 ADDED_INDEXES: Final = (

@@ -66,6 +66,9 @@ CREATE TABLE stored_objects (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE object_folders (place TEXT PRIMARY KEY, folder TEXT NOT NULL) STRICT, WITHOUT ROWID;
 
+-- What is known of the store itself: its `identity`, which tells it from other stores, whatever address it has.
+CREATE TABLE store_facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+
 -- Until when the starts of calls at a rate are leased. Only engines on a server use it.
 CREATE TABLE rate_limits (name TEXT PRIMARY KEY, next REAL NOT NULL) STRICT, WITHOUT ROWID;
 

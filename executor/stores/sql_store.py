@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import random
 import re
+import secrets
 from abc import ABC, abstractmethod
 from array import array
 from bisect import bisect_left, bisect_right
@@ -185,7 +186,14 @@ class Sql(ABC):
             yield text.encode() if isinstance(text, str) else text
 
 
+IDENTITY_BYTES: Final = 8  # random: no two stores of a namespace have the same
+
 # --- statements
+
+_FACT: Final = "SELECT value FROM @store_facts WHERE name=:name"
+_ADD_FACT: Final = (
+    "INSERT INTO @store_facts (name, value) VALUES (:name, :value) ON CONFLICT (name) DO NOTHING"
+)
 
 _COLUMNS: Final = (
     "id, status, task, plan_digest, parent, created, updated, digest, epoch, owner, head, last_seq"
@@ -263,6 +271,15 @@ _FIND_UNFIT: Final = """
 _BEATS: Final = "SELECT name, beat FROM @owners WHERE name IN [:owners] ORDER BY name"
 _BEGIN_TO_BEAT: Final = """
     INSERT INTO @owners (name, beat) VALUES (:owner, :beat) ON CONFLICT (name) DO UPDATE SET beat=@owners.beat+1 RETURNING beat
+"""
+# One search of the index for each owner, where DISTINCT would read an entry for each run.
+_LIST_OWNERS: Final = """
+    WITH RECURSIVE found (name) AS (
+        SELECT min(owner) FROM @runs WHERE owner IS NOT NULL
+        UNION ALL
+        SELECT (SELECT min(owner) FROM @runs WHERE owner IS NOT NULL AND owner > found.name) FROM found WHERE found.name IS NOT NULL
+    )
+    SELECT found.name, beat FROM found LEFT JOIN @owners AS o ON o.name=found.name WHERE found.name IS NOT NULL ORDER BY found.name
 """
 BEAT_BITS: Final = 31
 TEXT_TRIES: Final = 3  # to store the text of a plan whose last run somebody else deletes meanwhile
@@ -483,6 +500,16 @@ class SqlStore(ABC):
         """Do some work on such tables in one transaction, durable through power loss if nothing else is said. Raises: StoreError."""
         return await self._write(work, outlives=outlives)
 
+    async def identity(self) -> str:
+        """Return what tells this store from others, whatever address they have; made when it is first asked for. Raises: StoreError."""
+        name = {"name": "identity"}
+        found = await self._read(_FACT, name)
+        if not found:
+            made = {**name, "value": secrets.token_hex(IDENTITY_BYTES)}
+            await self.change(lambda sql: sql.change(_ADD_FACT, made))
+            found = await self._read(_FACT, name)  # another process may have been first
+        return str(found[0][0])
+
     async def _read(self, statement: str, values: Values = NO_VALUES, *, is_short: bool = False) -> list[Row]:
         return await self._query(lambda sql: sql.rows(statement, values), is_short=is_short)
 
@@ -649,12 +676,18 @@ class SqlStore(ABC):
         found = await self._read(counts, {f"s{number}": each for number, each in enumerate(statuses)})
         return {status: count for status, count in found if count}
 
-    async def list_driven(self) -> Sequence[RunRow]:
+    async def list_driven(self, owners: Sequence[str] | None = None) -> Sequence[RunRow]:
         """See `Store.list_driven`."""
+        among = "IS NOT NULL" if owners is None else "IN [:owners]"
         statement = (
-            f"SELECT {RUN} FROM @runs WHERE owner IS NOT NULL AND status IN ('queued', 'running') ORDER BY id"
+            f"SELECT {RUN} FROM @runs WHERE owner {among} AND status IN ('queued', 'running') ORDER BY id"
         )
-        return [self._row(found, {}) for found in await self._read(statement)]
+        found = await self._read(statement, {} if owners is None else {"owners": list(owners)})
+        return [self._row(each, {}) for each in found]
+
+    async def list_owners(self) -> Mapping[str, int | None]:
+        """See `Store.list_owners`."""
+        return dict(await self._read(_LIST_OWNERS))
 
     async def list_due(self, at: float, limit: int = DUE_MAX) -> Sequence[RunRow]:
         """See `Store.list_due`."""
@@ -1417,7 +1450,8 @@ def _refusal(sql: Sql, run_id: str, epoch: int, first_seq: int | None = None) ->
         return fenced(run_id, found[0][2] if found else None)
     return StoreError(
         f"run {run_id} has {found[0][1]} records in the store, and record {first_seq} was to follow: the store has lost what was "
-        "not durable yet (did its server crash?); resume the run, it goes on from there"
+        "not durable yet (did its server crash?); resume the run, it goes on from there",
+        temporary=True,
     )
 
 

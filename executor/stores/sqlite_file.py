@@ -42,7 +42,7 @@ ADDED: Final = (
     *("pinned_tools", "learnt_types", "plan_versions", "api_keys", "spending", "schedules", "schedule_fires"),
     *("webhook_notices", "webhook_deliveries", "known_plans", "reuse_log", "reuse_keys", "due_runs"),
     *("value_parts", "plan_texts", "run_plans", "rate_limits", "stored_objects", "object_folders"),
-    "unfit_attempts",
+    *("unfit_attempts", "store_facts"),
 )
 ADDED_COLUMNS: Final = {
     "runs": {"tenant": "TEXT NOT NULL DEFAULT ''", "usd": "REAL NOT NULL DEFAULT 0"}
@@ -408,7 +408,7 @@ def sqlite_error(path: str, fault: Exception) -> StoreError:
     # A lock is looked at first: a file that another process holds is neither read-only nor broken.
     code = getattr(fault, "sqlite_errorcode", None)
     if isinstance(code, int) and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return StoreError(f"the store {path} failed: {fault}, by {_holder(Path(path))}")
+        return StoreError(f"the store {path} failed: {fault}, by {_holder(Path(path))}", temporary=True)
     if (why := why_read_only(path)) is not None:
         return StoreError(f"the store {path} is read-only: {why}")
     why = _why(Path(path)) or _by_code(fault)

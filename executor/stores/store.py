@@ -134,6 +134,11 @@ class RunRow:
         return str(submitter.get("name", ""))
 
     @property
+    def priority(self) -> int | None:
+        """Its priority, as its header has it; `None`: none was given, or the row was read without its header."""
+        return self.header.get("priority")
+
+    @property
     def is_replay(self) -> bool:
         """Whether it is a kept replay; no other run that has a parent is named so."""
         return self.parent is not None and self.id.startswith(REPLAY)
@@ -390,16 +395,6 @@ class ReuseEntries:
     results: list[Reusable] = field(default_factory=list[Reusable])
     codes: dict[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
     objects: Mapping[str, StoredObject | None] = field(default_factory=lambda: _NO_OBJECTS)
-
-    def add(
-        self, call: CallRecord, result: Reusable | None, codes: Mapping[str, Mapping[str, str]] | None
-    ) -> None:
-        """Add what one call leaves."""
-        self.calls.append(call)
-        if result is not None:
-            self.results.append(result)
-        if codes:
-            self.codes.update(codes)
 
 
 def merged_reuse(batches: Sequence[Batch]) -> ReuseEntries | None:
@@ -662,8 +657,12 @@ class Store(Protocol):
         """Return the number of runs in each of these statuses that has some. Runs of other statuses cost nothing."""
         ...
 
-    async def list_driven(self) -> Sequence[RunRow]:
-        """Return the rows, without headers, of all queued and running runs that have an owner."""
+    async def list_driven(self, owners: Sequence[str] | None = None) -> Sequence[RunRow]:
+        """Return the rows, without headers, of the queued and running runs that these owners have; `None`: any owner."""
+        ...
+
+    async def list_owners(self) -> Mapping[str, int | None]:
+        """Return the owners of runs, in their order, and their heartbeats, which an owner that was taken for dead has not. Reads no row of a run: O(owners log runs)."""
         ...
 
     async def list_due(self, at: float, limit: int = DUE_MAX) -> Sequence[RunRow]:
@@ -1014,7 +1013,10 @@ def _too_large(name: str) -> StoreError:
 def fenced(run_id: str, owner: str | None) -> StoreError:
     """Return the error for a process that has lost a run; it names the present owner."""
     named = f", {OwnerName.of(owner)}" if owner is not None else ""
-    return StoreError(f"run {run_id} has another owner now{named}: this process may not write to it any more")
+    return StoreError(
+        f"run {run_id} has another owner now{named}: this process may not write to it any more",
+        temporary=True,
+    )
 
 
 # --- uses of saved plans

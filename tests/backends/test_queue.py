@@ -8,10 +8,12 @@ from pathlib import Path
 
 import backend_child
 import pytest
+import structlog
 from firmplan import Engine, Planner, PlanningFailed, ServerError, tool
 from firmplan.testing import ScriptedModel, Slow
 from public import call, plan, within
 from queue_backend import QueueBackend
+from structlog.testing import capture_logs
 
 HANG = plan(
     call("a", "say", args={"word": "first"}),
@@ -157,13 +159,20 @@ class Away(QueueBackend):
 
 
 def test_a_backend_that_is_away_loses_no_run(tmp_path):
-    """The run is durable, its caller gets it and no error, the log says so; it goes on when it is resumed later."""
+    """The run is durable, its caller gets it and no error, the log says so in a line or two for all; it goes on when it is resumed later."""
     queue, store = tmp_path / "queue.db", tmp_path / "s.db"
 
     async def main():
-        async with Engine([hang], store=store, backend=Away(queue)) as caller:
-            submitted = await caller.submit(plan(call("h", "hang", args={"word": "x"})), run_id="r")
-            assert submitted.status == "queued"
+        with capture_logs() as logs:
+            async with Engine([hang], store=store, backend=Away(queue)) as caller:
+                runs = [
+                    await caller.submit(plan(call("h", "hang", args={"word": "x"})), run_id=run_id)
+                    for run_id in ("r", "s", "t", "u")
+                ]
+                assert {run.status for run in runs} == {"queued"}
+        structlog.reset_defaults()
+        told = [line["runs"] for line in logs if line["event"] == "the backend was not told"]
+        assert (sum(told), len(told) < len(runs)) == (4, True)
         async with Engine([hang], store=store, backend=QueueBackend(queue)) as worker:
             working = asyncio.create_task(worker.work(slots=1))
             assert (await worker.resume("r")).status == "succeeded"

@@ -8,19 +8,27 @@ import signal
 import subprocess
 import sys
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from itertools import count
+from types import SimpleNamespace
 
 import fleet_tools
 import pytest
-from firmplan import Engine, Toolset, tool
+import structlog
+from firmplan import Engine, InputRejected, Submitter, Toolset, tool
 from firmplan.backends.temporal import TemporalAddress, worker
-from firmplan.errors import ConfigError
+from firmplan.backends.temporal.backend import FAIRNESS_KEY_BYTES_MAX, Gate
+from firmplan.errors import ConfigError, StoreError
 from firmplan.executor.journal.toolset_lock import digest_of_toolset
 from firmplan.executor.runs import stranded
+from structlog.testing import capture_logs
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import WorkflowExecutionStatus
+from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
+from temporalio.testing import ActivityEnvironment
 from waiting_for import in_loop, until
 
 pytestmark = [pytest.mark.temporal, pytest.mark.postgres, pytest.mark.timeout(180)]
@@ -203,6 +211,53 @@ async def test_a_worker_without_the_tool_or_the_store_leaves_the_run(
             assert (await front.wait(run_id)).status == "succeeded"
 
 
+@in_loop
+async def test_a_run_whose_store_was_away_goes_on_soon(backend, postgres_url, cluster, monkeypatch, tmp_path):
+    """PostgreSQL dies under a run: the next attempts come as for a run that has an owner, not as for one that nobody here can drive."""
+    monkeypatch.setattr(worker, "AGAIN_S", 0.2)
+    monkeypatch.setattr(worker, "MISFIT_S", 3_600.0)
+    async with submitting(backend, postgres_url) as front, working(backend, postgres_url) as back:
+        run_id = (await front.submit(held_and_noted(tmp_path, "a"))).id
+        await until((tmp_path / "a.begun").exists)
+        handle = back._backend.client.get_workflow_handle(run_id)
+
+        async def failure():
+            (pending,) = (await handle.describe()).raw_description.pending_activities
+            return pending.last_failure.message
+
+        await asyncio.to_thread(cluster.stop, "immediate")
+        try:
+            (tmp_path / "a.go").touch()
+            await until(failure, lambda text: "the store postgresql://" in text)
+        finally:
+            await asyncio.to_thread(cluster.start)
+        await until(handle.describe, lambda found: found.status == WorkflowExecutionStatus.COMPLETED)
+        assert (await front.get(run_id)).status == "succeeded"
+        assert (tmp_path / "ledger").read_text() == "a\n"
+
+
+@pytest.mark.parametrize(
+    ("fault", "delay_s"),
+    [
+        (StoreError("the server is away", temporary=True), worker.AGAIN_S),
+        (StoreError("the journal was changed"), worker.MISFIT_S),
+        (ConfigError("a tool is missing"), worker.MISFIT_S),
+    ],
+)
+@in_loop
+async def test_the_next_attempt_comes_soon_only_where_it_may_succeed(fault, delay_s):
+    """A changed journal is tried as seldom as a run whose tools are missing, a store that is away as often as a run that has an owner."""
+
+    async def drive(_run_id):
+        raise fault
+
+    host = SimpleNamespace(log=structlog.get_logger(), store_name="a store")
+    with pytest.raises(ApplicationError) as ended:
+        await ActivityEnvironment().run(worker.Driving(host, drive).attempt, {"run": "r", "store": "a store"})
+    assert ended.value.type == fault.code
+    assert ended.value.next_retry_delay == timedelta(seconds=delay_s)
+
+
 def stamping(version, effect="read"):
     """Return the tools of a version: an approval, then a step that says which version has done it."""
 
@@ -321,3 +376,97 @@ async def test_a_store_of_one_machine_is_refused(backend, tmp_path):
         with pytest.raises(ConfigError, match="workers share the store of their runs"):
             async with Engine(TOOLS, store=store, backend=backend):
                 pass
+
+
+@in_loop
+async def test_a_run_id_of_another_store_is_refused(backend, temporal_server, postgres_url, cluster):
+    """The submission says which store has the id; the run waits in its own store, and a sweep hands it over once the id is free."""
+    other_backend = temporal_server.url(f"queue-{next(QUEUES)}")
+    async with submitting(backend, postgres_url) as front, working(backend, postgres_url):
+        await front.submit(PAID, run_id="daily")
+        assert (await front.wait("daily")).status == "waiting"
+        assert (await front.submit(PAID, run_id="daily")).status == "waiting"
+        async with working(other_backend, cluster.fresh_url()) as other:
+            their = other._backend
+            with pytest.raises(InputRejected) as refused:
+                await other.submit(PAID, run_id="daily")
+            assert (
+                f"a run of the store {front._backend.host.store_name}; this run is in {their.host.store_name}"
+                in str(refused.value)
+            )
+            assert "Expected another run_id, or a namespace for each store" in str(refused.value)
+            assert await other.status("daily") == "queued"
+            with capture_logs() as logs:
+                for _ in range(2):
+                    assert await their.is_handed_over("daily")
+            structlog.reset_defaults()
+            assert [line["event"] for line in logs] == ["run waits for its id"]
+            await front.deny("daily", "p", by="ann", reason="no")
+            assert (await front.wait("daily")).status == "failed"
+            await until(lambda: their.is_handed_over("daily"), lambda is_so: not is_so)
+            await their.wake("daily")
+            await other.wait("daily")
+            assert (await other.get("daily")).status == "waiting"
+
+
+@in_loop
+async def test_requests_are_bounded_and_those_that_wait_give_up_together():
+    """As many as there are places are under way; a server without an answer costs all that wait the time of one request."""
+    gate, under_way, most, tried = Gate(4), 0, 0, 0
+    is_away = asyncio.Event()
+
+    async def request():
+        nonlocal under_way, most, tried
+        async with gate.passed():
+            tried += 1
+            under_way += 1
+            most = max(most, under_way)
+            try:
+                await asyncio.sleep(0)
+                if is_away.is_set():
+                    raise TimeoutError
+            finally:
+                under_way -= 1
+
+    await asyncio.gather(*(request() for _ in range(40)))
+    assert (most, tried) == (4, 40)
+    is_away.set()
+    failed = await asyncio.gather(*(request() for _ in range(40)), return_exceptions=True)
+    assert {type(each) for each in failed} == {TimeoutError}
+    assert tried == 44
+    is_away.clear()
+    await request()
+    assert tried == 45
+
+
+@in_loop
+async def test_runs_are_handed_out_by_priority_and_tenants_take_turns(backend, postgres_url, tmp_path):
+    """Temporal has the keys of both, of the workflow and of its activity; the order is Temporal's, which keeps it but for small deviations."""
+    ada, long = Submitter("ada", tenant="acme"), Submitter("key " * 30)
+    waiting = {
+        "low": {"priority": 5},
+        "middle": {"submitter": ada},
+        "high": {"priority": 1, "submitter": long},
+    }
+    async with submitting(backend, postgres_url) as front, working(backend, postgres_url, slots=1):
+        await front.submit(held_and_noted(tmp_path, "busy"), run_id="busy")
+        await until((tmp_path / "busy.begun").exists)
+
+        async def found(run_id):
+            return (await front._backend.client.get_workflow_handle(run_id).describe()).raw_description
+
+        keys = []
+        for name, options in waiting.items():
+            (tmp_path / f"{name}.go").touch()
+            await front.submit(held_and_noted(tmp_path, name), run_id=name, **options)
+            there = await until(lambda name=name: found(name), lambda there: there.pending_activities)
+            key = there.workflow_execution_info.priority
+            keys.append((key.priority_key, key.fairness_key))
+        assert keys[:2] == [(5, ""), (0, "acme")]
+        assert (keys[2][0], len(keys[2][1])) == (1, FAIRNESS_KEY_BYTES_MAX)
+        with pytest.raises(ConfigError, match="priority: expected an integer from 1 to 5, found"):
+            await front.submit(PAID, priority=6)
+        (tmp_path / "busy.go").touch()
+        for run_id in waiting:
+            assert (await front.wait(run_id)).status == "succeeded"
+        assert sorted((tmp_path / "ledger").read_text().split()) == ["busy", "high", "low", "middle"]

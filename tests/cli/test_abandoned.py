@@ -189,6 +189,22 @@ def test_a_decision_says_who_goes_on(firmplan, plan_file, stalled):
     )
 
 
+def test_with_a_backend_a_worker_goes_on(firmplan, plan_file, stalled, monkeypatch):
+    """No command is told that would only ask for what happens anyway."""
+    path = plan_file(inputs={}, steps=[{"id": "mail", "tool": "send", "args": {"to": "me"}}], output=None)
+    firmplan("run", path, "-t", "tools.py", "--run-id", "r")
+    monkeypatch.setenv("FIRMPLAN_BACKEND", "temporal://127.0.0.1:1/default")
+    told = firmplan("show", "r").out
+    assert "firmplan approve r mail" in told
+    assert told.endswith("then a worker continues it; watch it with\n  firmplan watch r\n")
+    assert firmplan("show", "stuck").out.endswith(
+        "\na worker continues it; watch it with\n  firmplan watch stuck\n"
+    )
+    stalled.kill()
+    stalled.communicate(timeout=PATIENCE_S)
+    assert "abandoned: its process is gone; a worker takes it over\n" in firmplan("runs").err
+
+
 def test_a_setting_says_how_long_a_lease_is(firmplan, home, monkeypatch):
     """`FIRMPLAN_LEASE`, or `lease` in the file: whoever drives a run has it in its name, by which others go."""
 

@@ -35,7 +35,7 @@ TABLES = [
     f"firmplan_{name}"
     for name in (
         "api_keys", "calls", "codes", "decided_attempts", "decisions", "due_runs", "headers", "journal", "known_plans", "learnt_types", "object_folders", "open_writes", "owners", "pinned_tools", "plan_texts", "plan_uses", "plan_versions", "plans", "rate_limits", "resources", "reusable",
-        "reuse_keys", "reuse_log", "run_plans", "runs", "saved_values", "schedule_fires", "schedules", "spending", "store", "stored_objects", "stored_values", "unfit_attempts", "value_parts", "webhook_deliveries", "webhook_notices",
+        "reuse_keys", "reuse_log", "run_plans", "runs", "saved_values", "schedule_fires", "schedules", "spending", "store", "store_facts", "stored_objects", "stored_values", "unfit_attempts", "value_parts", "webhook_deliveries", "webhook_notices",
     )
 ]  # fmt: skip
 

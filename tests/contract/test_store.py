@@ -351,8 +351,30 @@ def test_runs_that_someone_drives_are_listed(make_store):
         await append(store, replace(batch_of(ended, b"one"), status="succeeded"))
         let_go = await claimed(store, "parked")
         await store.release({"parked": let_go.epoch})
-        assert await store.list_driven() == [replace(await store.find_run("driven"), header={})]
+        listed = [replace(await store.find_run("driven"), header={})]
+        assert await store.list_driven() == await store.list_driven(["nobody", "me"]) == listed
+        assert await store.list_driven(["nobody"]) == await store.list_driven([]) == []
         assert driven.owner == "me"
+
+    with_store(make_store, law)
+
+
+def test_the_owners_of_runs_are_listed_with_their_beats(make_store):
+    """Each once, however many runs it has, and without a beat once it was taken for dead; who has no run is left out."""
+
+    async def law(store):
+        assert await store.list_owners() == {}
+        for run_id, owner in (("a", "me"), ("b", "me"), ("c", "you"), ("d", "you"), ("e", "Zoe")):
+            await store.create_run(row_of(run_id))
+            assert await store.claim(run_id, owner, is_alive=lambda *_: False)
+        beats = dict(await store.list_owners())
+        assert list(beats) == ["Zoe", "me", "you"]
+        assert await store.raise_beat("me")
+        assert await store.list_owners() == {**beats, "me": beats["me"] + 1}
+        assert await store.claim("c", "me", is_alive=lambda *_: False)
+        assert (await store.list_owners())["you"] is None
+        await store.release({"e": (await store.find_run("e")).epoch})
+        assert list(await store.list_owners()) == ["me", "you"]
 
     with_store(make_store, law)
 

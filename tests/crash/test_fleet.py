@@ -3,6 +3,9 @@
 What the writes did stands in a ledger that no part of the fleet reads, but for `reconcile`; the judges are that file and a single-machine run of the same
 plans. Each worker is on a machine of its own, as far as the others see, so that leases alone tell them who is dead. A supervisor starts every worker
 again that has ended. The faults of a case, and after how many ended runs each comes, follow from its seed; how the machine's speed meets them does not.
+
+`FIRMPLAN_FLEET` gives a case another size, and other faults in turn, such as `runs=200 faults=10 kinds=kill_postgres,stop_temporal`; a sweep of 2,000 runs is so
+split into parts with a seed each. A case that has passed says in a line what was done to its fleet.
 """
 
 from __future__ import annotations
@@ -11,18 +14,17 @@ import asyncio
 import os
 import shutil
 import signal
-import sys
+import time
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
-from importlib.util import module_from_spec, spec_from_file_location
 from itertools import pairwise
 from random import Random
 from typing import NamedTuple
 
 import ledger_tools
 import pytest
-from firmplan import Engine
+from firmplan import Engine, Toolset
 from firmplan.errors import InputRejected, StoreError
 from forked import Program
 from ledger_tools import read_ledger
@@ -32,16 +34,33 @@ from waiting_for import in_loop
 
 
 class Size(NamedTuple):
-    """How large a case is: workers, slots of each, runs, runs under way at a time, and times at which something fails."""
+    """How large a case is.
+
+    Attributes:
+        workers: Processes that drive runs.
+        slots: Runs that each of them drives at a time.
+        runs: Runs of the case.
+        at_once: Runs that are under way at a time.
+        faults: Times at which something fails.
+        kinds: Names of the faults that come in turn; empty: any come.
+    """
 
     workers: int
     slots: int
     runs: int
     at_once: int
     faults: int
+    kinds: tuple[str, ...] = ()
+
+    def changed_by(self, words):
+        """Return this size with what `NAME=VALUE ..` gives."""
+        given = dict(word.split("=", 1) for word in words.split())
+        kinds = tuple(filter(None, given.pop("kinds", "").split(",")))
+        return self._replace(**{name: int(value) for name, value in given.items()}, kinds=kinds)
 
 
 SIZE = Size(4, 16, 2_000, 96, 60) if os.environ.get(SWEEP) else Size(2, 4, 20, 20, 3)
+SIZE = SIZE.changed_by(os.environ.get("FIRMPLAN_FLEET", ""))
 PATIENCE_S = 240.0  # in which at least one more run ends, on a machine that does much else
 LEASE_S = 2.0
 ENDED = ("succeeded", "failed", "cancelled", "over_budget")
@@ -86,13 +105,10 @@ def inputs_of(n):
 
 
 def load_tools(folder):
-    """Return a module of the tools whose ledger is in a folder."""
+    """Return the tools whose ledger is in a folder, as a worker loads them, and that ledger."""
     folder.mkdir()
     path = shutil.copy(ledger_tools.__file__, folder / "tools.py")
-    spec = spec_from_file_location(f"ledger_tools_{folder.name}", path)
-    module = sys.modules[spec.name] = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return Toolset.load(path), folder / "ledger"
 
 
 class Worker:
@@ -168,6 +184,8 @@ class Faults:
 
     def choose(self):
         """Return the faults of a case, in their order: groups of what happens at once."""
+        if SIZE.kinds:
+            return [[getattr(self, SIZE.kinds[at % len(SIZE.kinds)])] for at in range(SIZE.faults)]
         if not os.environ.get(SWEEP):
             return self._random.sample(
                 [[self.kill_worker], [self.stop_worker], [self.kill_temporal]], SIZE.faults
@@ -383,7 +401,7 @@ async def a_fleet(folder, store, backend):
 
 async def digests_of_one_machine(tools):
     """Return the digest of each run, driven by an engine that nothing interrupts."""
-    async with Engine(tools.TOOLS, store="memory:") as engine:
+    async with Engine(tools, store="memory:") as engine:
         room = asyncio.Semaphore(64)
 
         async def drive(n):
@@ -436,19 +454,20 @@ def assert_world_is_right(lines, retried):
 @pytest.mark.parametrize("seed", seeds(3, sampled=1))
 @in_loop
 async def test_every_run_of_a_fleet_ends_once_and_no_write_is_repeated_blindly(
-    tmp_path, cluster, postgres_url, temporal_server, seed
+    tmp_path, cluster, postgres_url, temporal_server, seed, capsys
 ):
     """Whatever happens to its parts; the digests are those of one machine."""
     random = Random(seed)
-    tools = load_tools(tmp_path / "fleet")
+    began = time.monotonic()
+    tools, ledger = load_tools(tmp_path / "fleet")
     queue = f"faults-{seed}-{os.getpid()}"
     backend = temporal_server.url(queue)
     async with (
-        Engine(tools.TOOLS, store=postgres_url, backend=backend) as front,
+        Engine(tools, store=postgres_url, backend=backend) as front,
         a_fleet(tmp_path / "fleet", postgres_url, backend) as workers,
     ):
-        load = Load(front, queue, tools.LEDGER)
-        faults = Faults(random, workers, temporal_server, cluster, tools.LEDGER)
+        load = Load(front, queue, ledger)
+        faults = Faults(random, workers, temporal_server, cluster, ledger)
 
         async def harm():
             each = 0.9 * SIZE.runs / SIZE.faults
@@ -470,12 +489,21 @@ async def test_every_run_of_a_fleet_ends_once_and_no_write_is_repeated_blindly(
         async with asyncio.timeout(PATIENCE_S):
             while (await client.count_workflows(running)).count:  # noqa: ASYNC110  # the server says it when asked
                 await asyncio.sleep(0.2)
-    one_machine = await digests_of_one_machine(load_tools(tmp_path / "one"))
+    one_machine = await digests_of_one_machine(load_tools(tmp_path / "one")[0])
 
     assert stored == {load.name(n) for n in range(SIZE.runs)}
     assert {n: run.errors for n, run in load.ended.items() if run.status != "succeeded"} == {}
     assert set(finished.values()) == {1}
     assert [load.ended[n].digest for n in range(SIZE.runs)] == one_machine
-    assert_world_is_right(read_ledger(tools.LEDGER), load.retried)
+    assert_world_is_right(read_ledger(ledger), load.retried)
     codes = [code for worker in workers for code in worker.codes]
-    assert -signal.SIGKILL in codes, "the faults have met nobody"
+    if not SIZE.kinds:
+        assert -signal.SIGKILL in codes, "the faults have met nobody"
+    with capsys.disabled():
+        ends = ", ".join(f"{count} of {code}" for code, count in sorted(Counter(codes).items()))
+        done = ", ".join(f"{count} {name}" for name, count in sorted(faults.done.items()))
+        took = time.monotonic() - began
+        print(  # noqa: T201  # the record of a sweep
+            f"\nseed {seed}: {SIZE.runs} runs of {SIZE.workers} workers in {took:.0f} s; {done}; ends of workers: {ends}; "
+            f"writes called again by a person: {load.retried.total()}; parked runs resumed: {len(load.resumed)}"
+        )

@@ -136,6 +136,7 @@ def test_without_a_server_a_run_stops_and_with_one_it_goes_on(tmp_path, cluster,
             with pytest.raises(StoreError, match=r"the store postgresql://firmplan@127") as raised:
                 await rig.run(plan, "r")
             assert "s3cr3t" not in str(raised.value)
+            assert raised.value.temporary
             with pytest.raises(StoreError, match=r"cannot be reached.*is the server running there"):
                 await rig.resume("r")
             cluster.start()

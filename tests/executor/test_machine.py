@@ -41,7 +41,7 @@ from firmplan.executor.events import (
 )
 from firmplan.executor.execution_tree import PersonDecision
 from firmplan.executor.fork import Fork, PastWrite
-from firmplan.executor.journal.restore import build_machine
+from firmplan.executor.journal.header import build_machine
 from firmplan.executor.machine import LOST_RETRIES_MAX
 from firmplan.executor.states import State
 from firmplan.tools import Toolset

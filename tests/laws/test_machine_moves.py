@@ -38,8 +38,9 @@ from firmplan.executor.events import (
     WorkContinued,
 )
 from firmplan.executor.execution_tree import walk
+from firmplan.executor.journal.header import build_machine
 from firmplan.executor.journal.records import Entry, read_entry, write_line
-from firmplan.executor.journal.restore import build_machine, fold
+from firmplan.executor.journal.restore import fold
 from firmplan.executor.runs.run import _view, run_errors, run_status, run_usage, step_views
 from firmplan.executor.states import TERMINAL, State
 from firmplan.plans import Plan

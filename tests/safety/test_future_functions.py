@@ -113,7 +113,7 @@ def test_a_run_has_the_functions_of_the_version_that_it_began_with(tmp_path):
 from firmplan import Engine, PlanRejected
 from firmplan.executor import ToolsetLock
 from firmplan.executor.journal.header import Header
-from firmplan.executor.journal.restore import build_machine
+from firmplan.executor.journal.header import build_machine
 plan = {{"firmplan": 1, "steps": [{{"id": "slug", "set": "a"}}, {{"id": "b", "set": ["${{slug(slug)}} ${{slug.split()}}"]}}], "output": "${{b}}"}}
 with Engine([], store={str(tmp_path / "s.db")!r}) as engine:
     run = engine.run_sync(plan, run_id="new")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
+from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import pytest
-from firmplan.service.metrics import LONG, Metrics
+from firmplan import ConfigError, Engine, tool
+from firmplan.service.metrics import LONG, Metrics, exposed
 from firmplan.testing import HttpError, ScriptedModel
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,7 +59,7 @@ OTHER = {
     "output": "${w}",
 }
 FAILING = {"firmplan": 1, "steps": [{"id": "b", "tool": "broken", "args": {"n": 1}}], "output": "${b}"}
-UNITS = ("_seconds", "_bytes", "_usd", "_tokens", "_requests", "_accepted", "_active", "_calls")
+UNITS = ("_seconds", "_bytes", "_usd", "_tokens", "_requests", "_accepted", "_active", "_driven", "_calls")
 EARLIER = {
     "firmplan_start_time_seconds": "gauge",
     "firmplan_http_requests_total": "counter",
@@ -241,6 +245,55 @@ def test_two_applications_of_one_process_do_not_share_counters():
     first.note_accepted("plan")
     assert found(first.text({}), "firmplan_runs_accepted_total", kind="plan") == 1
     assert found(second.text({}), "firmplan_runs_accepted_total", kind="plan") == 0
+
+
+def test_a_worker_tells_how_many_of_its_slots_are_taken():
+    """A run that is driven has one, a run that waits for a person has none; requests and the store's runs are a server's."""
+    gate, begun = asyncio.Event(), asyncio.Event()
+
+    @tool(effect="read")
+    async def hold() -> int:
+        begun.set()
+        await gate.wait()
+        return 1
+
+    @tool(effect="write", approval="always")
+    def pay(n: int) -> int:
+        return n
+
+    steps = [{"id": "h", "tool": "hold", "args": {}}, {"id": "p", "tool": "pay", "args": {"n": "${h}"}}]
+
+    async def main():
+        metrics = Metrics(slots=3)
+
+        def read(url):
+            with urlopen(url, timeout=60) as answer:
+                assert answer.headers["content-type"].startswith("text/plain; version=")
+                return answer.read().decode()
+
+        with exposed(metrics, "127.0.0.1", 0) as url:
+            async with Engine([hold, pay], store="memory:") as engine:
+                engine.observe(metrics)
+                assert found(read(url), "firmplan_runs_driven") == 0
+                run = await engine.submit({"firmplan": 1, "steps": steps, "output": "${p}"})
+                await begun.wait()
+                assert found(read(url), "firmplan_runs_driven") == 1
+                gate.set()
+                assert (await engine.wait(run.id)).status == "waiting"
+                assert found(read(url), "firmplan_runs_driven") == 0
+                await engine.approve(run.id, "p", by="ann")
+                assert (await engine.resume(run.id)).output == 1
+            text = read(url)
+            port = urlsplit(url).port
+            said = rf"metrics cannot be served at 127\.0\.0\.1:{port}: .*in use"
+            with pytest.raises(ConfigError, match=said), exposed(metrics, "127.0.0.1", port):
+                pass
+        assert found(text, "firmplan_worker_slots") == 3
+        assert found(text, "firmplan_run_duration_seconds_count", plan="unsaved", outcome="succeeded") == 1
+        assert "firmplan_http" not in text
+        assert "firmplan_runs_active" not in text
+
+    asyncio.run(main())
 
 
 def test_names_from_plans_and_settings_are_bounded():

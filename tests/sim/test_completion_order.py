@@ -22,7 +22,7 @@ from firmplan.executor.events import (
     RunStarted,
     WorkContinued,
 )
-from firmplan.executor.journal.restore import build_machine
+from firmplan.executor.journal.header import build_machine
 from firmplan.plans import Plan
 from firmplan.tools import Toolset
 from rig import Rig, statuses

@@ -9,7 +9,7 @@ from firmplan.executor.events import (
     CallStarted,
     CallSucceeded,
 )
-from firmplan.executor.journal.restore import build_machine
+from firmplan.executor.journal.header import build_machine
 from firmplan.tools import Tool, Toolset
 from rig import plan_of
 

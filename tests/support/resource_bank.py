@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 from firmplan import Context, Plan
 from firmplan.plans.checker.flow.sources import Sources
@@ -56,6 +57,11 @@ class Bank:
                 )
                 self.tools.append(made)
 
+    def begin_anew(self):
+        """Forget what was written."""
+        self.held = dict.fromkeys(self.held, 0)
+        self.written = {}
+
     def found(self, resource):
         return sum(held for name, held in self.held.items() if resource in (name, "world"))
 
@@ -74,6 +80,25 @@ class Bank:
             return (n + found) % 97
 
         return put
+
+
+def banks_of(numbers, *more):
+    """Return a bank for each of some numbers, all different, as banks begin, with more tools.
+
+    Their tools are made once: to read the code of new ones takes longer than to check a plan and run it.
+    """
+    assert len(set(numbers)) == len(numbers), "two banks of one number would be one"
+    banks = [_bank(number, more) for number in numbers]
+    for bank in banks:
+        bank.begin_anew()
+    return banks
+
+
+@cache
+def _bank(number, more):
+    bank = Bank(number)
+    bank.tools += more
+    return bank
 
 
 async def run_in(bank, plan):

@@ -77,8 +77,10 @@ class TemporalServer:
         raise RuntimeError(f"Temporal's server has ended: {said.decode(errors='replace')[-2000:]}")
 
     async def forget_runs(self) -> None:
-        """Terminate all workflows: runs of other stores may have the ids of these."""
+        """Terminate all workflows, whose ids runs of other stores may have, and remove all schedules, which go on by themselves."""
         client = await Client.connect(self.target)
+        async for each in await client.list_schedules():
+            await client.get_schedule_handle(each.id).delete()
         async for each in client.list_workflows("ExecutionStatus = 'Running'"):
             await client.get_workflow_handle(each.id).terminate()
 

@@ -93,6 +93,7 @@ def test_a_changed_byte_of_a_record_is_found_at_its_place(stored, seed):
             stored.db.execute("UPDATE journal SET lines=? WHERE first_seq=?", (changed, first))
             fault = stored.fault()
             assert isinstance(fault, StoreError)
+            assert not fault.temporary
             assert "journal of run r does not match its hash chain" in fault.message
             told = [int(each) for each in re.findall(r"\b\d+\b", fault.message.partition("chain")[2])]
             assert told[0] == first

@@ -22,8 +22,8 @@ def nothing_is_aside(monkeypatch):
 
 def test_only_the_last_run_to_end_lets_go():
     """Runs overlap."""
-    with heap_frozen():
-        with heap_frozen():
+    with heap_frozen:
+        with heap_frozen:
             assert gc.get_freeze_count() > PYTHONS_OWN_MAX
         assert gc.get_freeze_count() > PYTHONS_OWN_MAX
     assert gc.get_freeze_count() == 0
@@ -31,7 +31,7 @@ def test_only_the_last_run_to_end_lets_go():
 
 def test_a_fault_lets_go():
     """However a run ends."""
-    with pytest.raises(ValueError, match="x"), heap_frozen():
+    with pytest.raises(ValueError, match="x"), heap_frozen:
         raise ValueError("x")
     assert gc.get_freeze_count() == 0
 
@@ -40,7 +40,7 @@ def test_what_the_process_put_aside_stays_aside():
     """A server that froze its objects before it forked keeps them frozen."""
     gc.freeze()
     before = gc.get_freeze_count()
-    with heap_frozen():
+    with heap_frozen:
         pass
     assert gc.get_freeze_count() >= before * 0.9  # some have died meanwhile
 
@@ -52,7 +52,7 @@ def test_what_the_process_put_aside_is_counted_once(monkeypatch):
     for _ in range(3):
         with collector_paused():
             pass
-        with heap_frozen():
+        with heap_frozen:
             pass
     assert len(counts) == 1
 

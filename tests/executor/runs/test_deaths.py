@@ -256,7 +256,7 @@ def test_a_run_inside_one_that_is_driven_waits_for_nobody():
                 inner = lock.try_share()
                 assert inner is not None
                 assert inner.is_inside
-                assert lock.is_alone(permit)
+                assert lock.holder is permit
                 inner.give_back()
                 inner.give_back()
 

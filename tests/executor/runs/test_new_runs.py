@@ -141,18 +141,20 @@ def test_a_killed_submitter_leaves_a_run_that_the_next_engine_continues(tmp_path
     assert (found.status, ended.output) == ("queued", 1)
 
 
-def test_a_tool_that_is_missing_is_an_error_before_anything_is_stored():
-    """No run is left that cannot go on here."""
+def test_a_priority_changes_no_result():
+    """It stands in the header of its run, and nowhere else: digests and reuse are those of a run without one. Its forks have it, too."""
 
     async def main():
         async with Engine([one], store="memory:") as engine:
-            opened = await engine._open()
-            header = await opened.plans.header(
-                PLAN, Options(None, None, None, "auto", {}, 0, None, ""), {"n": 1}
-            )
-            opened.execution.facilities.tools = type(engine.tools)([])
-            with pytest.raises(ConfigError, match="uses the tool 'one'"):
-                await opened.execution.submit(header, run_id="r")
-            return (await engine.list_runs()).runs
+            plain = await engine.run(PLAN, inputs={"n": 1})
+            first = await engine.run(PLAN, inputs={"n": 1}, priority=1)
+            forked = await engine.fork(first.id)
+            kept = [
+                (await engine._opened.execution.archive.row(run.id)).priority
+                for run in (plain, first, forked)
+            ]
+            with pytest.raises(ConfigError, match="priority: expected an integer from 1 to 5"):
+                await engine.run(PLAN, inputs={"n": 1}, priority=0)
+            return plain.digest == first.digest, kept
 
-    assert asyncio.run(main()) == ()
+    assert asyncio.run(main()) == (True, [None, 1, 1])
