@@ -24,8 +24,14 @@ T = TypeVar("T")
 # --- fair semaphore
 
 
+PRIORITY_MAX: Final = 5
+"""The priority of the runs that come last; 1 is that of the first."""
+PRIORITY_DEFAULT: Final = 3
+"""The priority of a run for which none was given."""
+
+
 class FairSemaphore:
-    """A semaphore that serves the waiting runs in turn, and the calls of one run in the order in which they came.
+    """A semaphore that serves the waiting runs by priority, those of one priority in turn, and the calls of one run in the order in which they came.
 
     `asyncio.Semaphore` serves the calls in the order in which they came: a run of a thousand ready calls would keep a run of one call
     waiting until the thousand have been made.
@@ -38,6 +44,22 @@ class FairSemaphore:
         self.count = count
         self._free = count
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # by run; the first run is next
+        self._priorities: dict[str, int] = {}  # of runs that have one; without any, nothing is compared
+
+    def prefer(self, run: str, priority: int | None) -> None:
+        """Serve a run by a priority, from 1, first, to 5, until `forget`; `None`: it has none."""
+        if priority is not None:
+            self._priorities[run] = priority
+
+    def forget(self, run: str) -> None:
+        """Serve a run in turn with those without a priority."""
+        self._priorities.pop(run, None)
+
+    def _next(self) -> str:
+        """Return the waiting run that is served next: of the first priority, the one that has waited longest for its turn."""
+        if not self._priorities:
+            return next(iter(self._waiting))
+        return min(self._waiting, key=lambda run: self._priorities.get(run, PRIORITY_DEFAULT))
 
     @asynccontextmanager
     async def hold(self, run: str) -> AsyncGenerator[None]:
@@ -70,9 +92,9 @@ class FairSemaphore:
             raise
 
     def release(self) -> None:
-        """Give the slot to the next run that waits. O(1), amortised over the calls that were cancelled while they waited."""
+        """Give the slot to the next run that waits. O(1), amortised over the calls that were cancelled while they waited; O(waiting runs) with priorities."""
         while self._waiting:
-            run = next(iter(self._waiting))
+            run = self._next()
             queue = self._waiting.pop(run)
             slot = queue.popleft()
             if queue:

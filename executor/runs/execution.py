@@ -1068,6 +1068,7 @@ class Execution:
             self.facilities.log.warning("run driven alone", run=row.id, deaths=taken.deaths.count)
             driver.call_after(taken.deaths.suspects, permit.let_others_in)
         self._drivers[row.id] = driver
+        self.facilities.semaphore.prefer(row.id, header.priority)
         first = taken.first
         try:
             decisions: Sequence[Decision] = ()
@@ -1092,6 +1093,7 @@ class Execution:
             if driver.journal.is_released:
                 self._owner.forget(row.id)
             del self._drivers[row.id]
+            self.facilities.semaphore.forget(row.id)
         return machine.status is None
 
     def _leave_to_timers(self, run_id: str, machine: Machine) -> None:

@@ -134,6 +134,11 @@ class RunRow:
         return str(submitter.get("name", ""))
 
     @property
+    def priority(self) -> int | None:
+        """Its priority, as its header has it; `None`: none was given, or the row was read without its header."""
+        return self.header.get("priority")
+
+    @property
     def is_replay(self) -> bool:
         """Whether it is a kept replay; no other run that has a parent is named so."""
         return self.parent is not None and self.id.startswith(REPLAY)
