@@ -476,6 +476,7 @@ class Engine:
                     approval_expires_s=self._approval_expires_s,
                 )
                 facilities.resources.replaced.update(self._resources)
+                facilities.far = getattr(self._backend, "far_calls", None)
                 if self._shares_rates:
                     from .executor.stores.shared_rates import SharedRates  # noqa: PLC0415  # only on a server
 
@@ -1118,6 +1119,7 @@ class Engine:
         submitter: Submitter | None = None,
         request: str = "",
         deadline: str | float | timedelta | datetime | None = None,
+        priority: int | None = None,
         returns: type[T] | Mapping[str, Any] | None = None,
         on_words: OnWords | None = None,
     ) -> Run[T]:
@@ -1143,6 +1145,8 @@ class Engine:
                 is refused (code `other-request`). Empty: plan and inputs are compared.
             deadline: How long the run may take from now on, waits included (`"2h"`, seconds), or until when (a `datetime`, or its ISO text): then
                 it is cancelled, also where no process drives it.
+            priority: From 1, first, to 5, last; 3 if not given. Where runs wait for a place, for calls here or for a worker of the backend, those that come first get it. It
+                changes no result and no digest.
             returns: The type of the output: a model, a dataclass, any type that JSON can carry, or a JSON Schema. A plan whose output cannot be of it is
                 rejected before anything runs; a task's plan is made to give it. `run.value` has the output as that type.
             on_words: Told what models write while they write it (`Words`): a function, called on a thread of its own, or a coroutine function. Only for the
@@ -1160,7 +1164,7 @@ class Engine:
             run_id, listener = await self._listen(run_id, on_words)
         try:
             options = self._options(
-                run_id, seed, max_concurrency, reuse, budget, replan, submitter, request, deadline
+                run_id, seed, max_concurrency, reuse, budget, replan, submitter, request, deadline, priority
             )
             wanted = None if returns is None else _request.output_type_of(returns)
             opened, header = await self._header(plan_or_task, inputs, options, wanted)
@@ -1183,6 +1187,7 @@ class Engine:
         submitter: Submitter | None,
         request: str,
         deadline: str | float | timedelta | datetime | None,
+        priority: int | None,
     ) -> _request.Options:
         """Return the options of a run. Raises: InputRejected, ConfigError: one of them is wrong."""
         return _request.Options(
@@ -1195,6 +1200,7 @@ class Engine:
             submitter,
             request,
             deadline=None if deadline is None else _request.deadline_of(deadline, self._clock.now()),
+            priority=priority,
         )
 
     async def _listen(self, run_id: str | None, on_words: OnWords) -> tuple[str, WordsListener]:
@@ -1222,6 +1228,7 @@ class Engine:
         submitter: Submitter | None = None,
         request: str = "",
         deadline: str | float | timedelta | datetime | None = None,
+        priority: int | None = None,
         returns: type[T] | Mapping[str, Any] | None = None,
         on_words: OnWords | None = None,
     ) -> Run[T]:
@@ -1235,7 +1242,7 @@ class Engine:
             run_id, listener = await self._listen(run_id, on_words)
         try:
             options = self._options(
-                run_id, seed, max_concurrency, reuse, budget, replan, submitter, request, deadline
+                run_id, seed, max_concurrency, reuse, budget, replan, submitter, request, deadline, priority
             )
             wanted = None if returns is None else _request.output_type_of(returns)
             opened, header = await self._header(plan_or_task, inputs, options, wanted)
@@ -1264,6 +1271,7 @@ class Engine:
         submitter: Submitter | None = None,
         request: str = "",
         deadline: str | float | timedelta | datetime | None = None,
+        priority: int | None = None,
         returns: type[Any] | Mapping[str, Any] | None = None,
     ) -> str:
         """Make a run durable, drive nothing, and return the id of the run.
@@ -1283,10 +1291,11 @@ class Engine:
             submitter: The same.
             request: The same.
             deadline: The same.
+            priority: The same.
             returns: The same.
         """
         options = self._options(
-            run_id, seed, max_concurrency, reuse, budget, replan, submitter, request, deadline
+            run_id, seed, max_concurrency, reuse, budget, replan, submitter, request, deadline, priority
         )
         opened, header = await self._header(plan_or_task, inputs, options, _request.output_type_of(returns))
         return (await opened.execution.submissions.submit(header, run_id=options.run_id)).id
@@ -1323,18 +1332,22 @@ class Engine:
         """
         await (await self._open()).execution.park(_request.run_of(run_id))
 
-    async def work(self, *, slots: int = 8) -> None:
+    async def work(self, *, slots: int = 8, queue: str | None = None) -> None:
         """Take runs from the engine's backend and drive them here, until this call is cancelled; the runs that are under way are parked then.
 
         Args:
             slots: How many runs at a time, 1 to 10,000. A run that waits has none. `max_concurrency` still limits the calls of all of them.
+            queue: Drive no runs, but make the calls of the tools with this `queue`, `slots` at a time, for runs that are driven elsewhere.
 
         Raises:
             ConfigError: The engine has no backend that hands out runs, or a setting of it is wrong.
             ServerError: The backend cannot be reached.
         """
         count = _request.count_of("slots", slots, least=1, most=SLOTS_MAX, error=ConfigError)
-        await self._open()
+        opened = await self._open()
+        if queue is not None:
+            await opened.execution.carry_out(queue, slots=count)
+            return
         if (mirror := self._schedules_backend()) is not None:
             mirror.serve_schedules(self)
         await self._backend.take(self.drive, slots=count)
@@ -1802,6 +1815,7 @@ class Engine:
             budget=self._budgets.for_run(None),
             submitter=by,
             deadline=_request.deadline_of(deadline, self._clock.now()),
+            priority=before.priority,
         )
         header = await opened.plans.header(edited, options, given, parent, wanted)
         # Only given values need the types of steps: the header's plan has passed its check.

@@ -54,6 +54,11 @@ class AcceptedRun(Protocol):
         ...
 
     @property
+    def priority(self) -> int | None:
+        """Before which runs it is handed out where runs wait for a worker: from 1, first, to 5; `None`: in the middle, 3."""
+        ...
+
+    @property
     def created(self) -> float:
         """When it was accepted, in Unix seconds."""
         ...

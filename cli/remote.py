@@ -66,14 +66,17 @@ class RemoteEngine:
         reuse: str,
         stream: bool,
         deadline: str | None,
+        priority: int | None,
     ) -> Run:
         """Hand in a run. Raises: ConfigError: an option is not for a server."""
         self._refuse(**{"--run-id": run_id, "--seed": seed, "--no-reuse": None if reuse == "auto" else reuse})
         if isinstance(work, str):
             return await self.client.submit(
-                task=work, inputs=inputs, budget=budget, stream=stream, deadline=deadline
+                task=work, inputs=inputs, budget=budget, stream=stream, deadline=deadline, priority=priority
             )
-        return await self.client.submit(work, inputs=inputs, budget=budget, deadline=deadline)
+        return await self.client.submit(
+            work, inputs=inputs, budget=budget, deadline=deadline, priority=priority
+        )
 
     async def get(self, run_id: str) -> Run:
         """Return the run as it stands."""

@@ -37,6 +37,7 @@ async def run(
     seed: int | None = None,
     budget: Budget = None,
     deadline: str | None = None,
+    priority: int | None = None,
     reuse: Annotated[bool, typer.Option("--reuse/--no-reuse")] = True,
     stream: bool = False,
     yes: Yes = False,
@@ -48,6 +49,7 @@ async def run(
         run_id (ID): Id of the run; the same id again continues that run.
         seed: Seed of `ctx.random`; default: derived from plan and inputs.
         deadline (2h|TIME): How long the run may take, or until when (ISO 8601).
+        priority (1-5): Which runs get a place first: 1 first, 5 last; default: 3.
         reuse: Reuse earlier results where nothing changed.
         stream: Start steps while the plan is being written; writes wait for the complete plan.
     """
@@ -78,6 +80,7 @@ async def run(
                 reuse="auto" if reuse else "off",
                 stream=stream,
                 deadline=deadline,
+                priority=priority,
             )
             if before is not None:
                 invocation.note(_existing(before))

@@ -115,6 +115,7 @@ class Calls:
         inputs: Inputs | None = None,
         budget: Mapping[str, float] | None = None,
         deadline: str | float | datetime | None = None,
+        priority: int | None = None,
         task: str | None = None,
         plan_name: str | None = None,
         plan_digest: str | None = None,
@@ -131,6 +132,7 @@ class Calls:
             inputs: Values of the plan's inputs by name, or a model or dataclass with a field for each.
             budget: Limits of the run, within those of the server.
             deadline: How long the run may take, waits included (`"2h"`, seconds), or until when (a `datetime`, or its ISO text); then it is cancelled.
+            priority: From 1, first, to 5, last: which runs get a place first where runs wait for one; 3 if not given.
             task: A task in words, in the place of `what`.
             plan_name: Name of a saved plan, in the place of `what`.
             plan_digest: Digest of a saved plan, in the place of `what`.
@@ -154,6 +156,7 @@ class Calls:
             stream=stream or None,
             returns=None if wanted is None else wanted.schema,
             deadline=_deadline(deadline),
+            priority=priority,
         )
         key = secrets.token_urlsafe(24) if idempotency_key is None else idempotency_key
         if not key.isascii() or not key.isprintable() or not key.strip():
@@ -201,6 +204,7 @@ class Calls:
         inputs: Inputs | None = None,
         budget: Mapping[str, float] | None = None,
         deadline: str | float | datetime | None = None,
+        priority: int | None = None,
         task: str | None = None,
         plan_name: str | None = None,
         plan_digest: str | None = None,
@@ -216,6 +220,7 @@ class Calls:
             inputs: Values of the plan's inputs.
             budget: Limits of the run, within those of the server.
             deadline: How long the run may take, waits included (`"2h"`, seconds), or until when (a `datetime`, or its ISO text); then it is cancelled.
+            priority: From 1, first, to 5, last: which runs get a place first where runs wait for one; 3 if not given.
             task: A task in words, in the place of `what`.
             plan_name: Name of a saved plan, in the place of `what`.
             plan_digest: Digest of a saved plan, in the place of `what`.
@@ -235,6 +240,7 @@ class Calls:
             inputs=inputs,
             budget=budget,
             deadline=deadline,
+            priority=priority,
             task=task,
             plan_name=plan_name,
             plan_digest=plan_digest,

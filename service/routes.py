@@ -549,6 +549,7 @@ async def _accept(
             caller.submitter,
             body.deadline,
             body.returns,
+            body.priority,
         )
     )
     return _submitted(run)

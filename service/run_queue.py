@@ -53,6 +53,7 @@ class Submission:
         submitter: The name of the client's key; `None`: it has none.
         deadline: As of `Engine.submit`.
         returns: JSON Schema that the output has to fit; `None`: any output will do.
+        priority: As of `Engine.submit`.
     """
 
     what: Any
@@ -64,6 +65,7 @@ class Submission:
     submitter: Submitter | None = None
     deadline: str | float | None = None
     returns: Mapping[str, Any] | None = None
+    priority: int | None = None
 
 
 @dataclass(slots=True)
@@ -192,6 +194,7 @@ class RunQueue:
             request="" if run_id is None else submission.body,
             deadline=submission.deadline,
             returns=submission.returns,
+            priority=submission.priority,
         )
         self.adopt(run.id)
         self.metrics.note_accepted("task" if isinstance(submission.what, str) else "plan")

@@ -64,6 +64,14 @@ Deadline = Annotated[
         examples=["2h"],
     ),
 ]
+Priority = Annotated[
+    int | None,
+    Field(
+        ge=1,
+        le=5,
+        description="Which runs get a place first where runs wait for one: from 1, first, to 5, last; 3 if not given. It changes no result.",
+    ),
+]
 _RETURNS: Final = "JSON Schema that the output has to fit: a plan whose output cannot fit it is refused."
 
 
@@ -74,6 +82,7 @@ class TaskBody(RequestBody):
     inputs: dict[str, Any] | None = None
     budget: Budget | None = None
     deadline: Deadline = None
+    priority: Priority = None
     stream: bool = False
     returns: Annotated[dict[str, Any] | None, Field(description=_RETURNS)] = None
 
@@ -98,6 +107,7 @@ class RunBody(RequestBody):
     inputs: dict[str, Any] | None = None
     budget: Budget | None = None
     deadline: Deadline = None
+    priority: Priority = None
     returns: Annotated[dict[str, Any] | None, Field(description=_RETURNS)] = None
 
     @model_validator(mode="after")

@@ -21,6 +21,7 @@ from seeds import SAMPLE_MIN, SWEEP
 from temporal import MISSING as NO_TEMPORAL
 from temporal import TemporalServer, find_program
 
+TESTS = Path(__file__).parent
 LEFT_OUT = pytest.StashKey[str]()
 
 # How long an example takes says more of what else the machine does than of firmplan, whose speed `benchmarks` measures.
@@ -66,8 +67,30 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Let each of several processes begin with other rooms: a module of tests is compiled by the first that comes to it, and the others read its bytecode."""
+    report = yield
+    if collector.path == TESTS and (place := _place_of(collector.config)) is not None:
+        sizes = [sum(1 for _ in child.path.rglob("test_*.py")) for child in report.result]
+        passed = [sum(sizes[:number]) for number in range(len(sizes))]
+        first = next((number for number, files in enumerate(passed) if files >= place * sum(sizes)), 0)
+        report.result = [*report.result[first:], *report.result[:first]]
+    return report
+
+
+def _place_of(config: pytest.Config) -> float | None:
+    """Return where in the list of files a process begins: 0 at the start, 0.5 in the middle; `None`: it is the only one."""
+    told = getattr(config, "workerinput", None)  # pytest-xdist's
+    return int(told["workerid"].removeprefix("gw")) / told["workercount"] if told else None
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest sorts by fixtures, so that all processes have one order
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs a server that is not installed here; in CI it has to be there, and these tests fail without."""
+    """Bring the rooms into one order. Leave out what needs a server that is not installed here; in CI it has to be there, and these tests fail without."""
+    items.sort(key=_room_of)
     if os.environ.get("CI"):
         return
     told: list[str] = []
@@ -81,6 +104,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.stash[LEFT_OUT] = "\n".join(told)
         if (to_controller := getattr(config, "workeroutput", None)) is not None:  # one process of several
             to_controller["left_out"] = config.stash[LEFT_OUT]
+
+
+def _room_of(item: pytest.Item) -> str:
+    parts = item.path.relative_to(TESTS).parts if item.path.is_relative_to(TESTS) else ()
+    return parts[0] if parts else ""
 
 
 @pytest.hookimpl(optionalhook=True)  # pytest-xdist's

@@ -100,7 +100,9 @@ class PythonTypes:
     def unpack(self, args: bytes, value: Json = None) -> dict[str, Any]:  # noqa: D102  # as `Types` says
         if self._exact is not None and not self._exact.has_fields:
             # Every type is JSON's own, and the bound values are of it. A `TypedDict` is not: its keys stand in the order of its class.
-            return cast("dict[str, Any]", parse_canonical(args) if value is None else copied(value))
+            given: Any = parse_canonical(args) if value is None else copied(value)  # no cast, which is a call
+            own: dict[str, Any] = given
+            return own
         read = self._validator.validate_json(args, strict=True).__dict__
         return {name: read[field] for field, name in self._names.items()}
 

@@ -11,13 +11,14 @@ import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from functools import cache, cached_property
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.common import Priority, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.envconfig import ClientConfigProfile
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
@@ -30,6 +31,7 @@ from .workflow import KEY, PLAN, RUN, STATUS, TENANT, WAKE
 if TYPE_CHECKING:
     from ..backend import AcceptedRun, BackendHost, Drive, KeptSchedule, ScheduleHost
     from .address import TemporalAddress
+    from .far import TemporalFarCalls
     from .schedules import ScheduleMirror
 
 OPEN_S: Final = 10.0
@@ -38,6 +40,8 @@ CALL_S: Final = 3.0
 """How long a submission or a decision waits for the server: past it the store has all that a sweep needs."""
 CALLS_MAX: Final = 16
 """Requests of one process that are under way at a time. A server that gets hundreds at once answers none of them in time; more than it can work on make none of them faster."""
+FAIRNESS_KEY_BYTES_MAX: Final = 64
+"""Bytes of a key by which Temporal takes turns; of a longer name its digest stands for it."""
 STORE: Final = "store"  # of the memo of a workflow: the name of its store, for people
 IDENTITY: Final = "store_identity"  # of the memo of a workflow: what tells its store from others
 
@@ -65,6 +69,13 @@ class TemporalBackend:
         """The connection, which `open` makes."""
         assert self._client is not None, "the backend is open"
         return self._client
+
+    @cached_property
+    def far_calls(self) -> TemporalFarCalls:
+        """Has the calls of tools with a queue carried out."""
+        from .far import TemporalFarCalls  # noqa: PLC0415  # most engines only submit
+
+        return TemporalFarCalls(self)
 
     @property
     def host(self) -> BackendHost:
@@ -142,29 +153,31 @@ class TemporalBackend:
             "tenant": run.tenant,
             "key": run.submitter,
         }
-        await self._start(run.id, facts, wakes=False)
+        await self._start(run.id, facts, priority_of(run), wakes=False)
 
     async def wake(self, run_id: str) -> None:
         """Signal the workflow of a run, which is started if there is none. Raises: as `Backend.enqueue`."""
-        await self._start(run_id, {}, wakes=True)
+        await self._start(run_id, {}, Priority.default, wakes=True)
 
     async def cancel(self, run_id: str) -> None:
         """See `wake`: the owner of a run that is driven polls the store for decisions."""
         await self.wake(run_id)
 
-    async def _start(self, run_id: str, facts: Mapping[str, str], *, wakes: bool) -> None:
+    async def _start(self, run_id: str, facts: Mapping[str, str], priority: Priority, *, wakes: bool) -> None:
         identity = await self.host.store_identity()
         try:
             async with self._gate.passed(), asyncio.timeout(CALL_S):
                 try:
                     await self._start_workflow(
-                        run_id, facts, identity, wakes=wakes, has_attributes=self._has_attributes
+                        run_id, facts, identity, priority, wakes=wakes, has_attributes=self._has_attributes
                     )
                 except RPCError as fault:
                     if fault.status != RPCStatusCode.INVALID_ARGUMENT or not self._has_attributes:
                         raise
                     # The server takes some seconds to know search attributes that were just added: the run does without.
-                    await self._start_workflow(run_id, facts, identity, wakes=wakes, has_attributes=False)
+                    await self._start_workflow(
+                        run_id, facts, identity, priority, wakes=wakes, has_attributes=False
+                    )
         except (RPCError, TimeoutError) as fault:
             raise ServerError(
                 f"the Temporal server at {self.address.target} did not take run {run_id} ({_cause(fault)}): the run is stored, and a worker hands it over "
@@ -173,7 +186,14 @@ class TemporalBackend:
             ) from fault
 
     async def _start_workflow(
-        self, run_id: str, facts: Mapping[str, str], identity: str, *, wakes: bool, has_attributes: bool
+        self,
+        run_id: str,
+        facts: Mapping[str, str],
+        identity: str,
+        priority: Priority,
+        *,
+        wakes: bool,
+        has_attributes: bool,
     ) -> None:
         options: dict[str, Any] = {"start_signal": WAKE} if wakes else {}
         if has_attributes and facts:
@@ -197,6 +217,7 @@ class TemporalBackend:
                 # A run may go on after its workflow has ended: a parked one, or one whose workflow was terminated.
                 id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
                 id_conflict_policy=conflict,
+                priority=priority,  # the activities of the workflow inherit it
                 memo={STORE: self.host.store_name, IDENTITY: identity},
                 **options,
             )
@@ -292,6 +313,14 @@ class TemporalBackend:
         from .worker import work  # noqa: PLC0415  # most engines only submit
 
         await work(self, drive, slots)
+
+
+def priority_of(run: AcceptedRun) -> Priority:
+    """Return which runs come first where they wait for workers: by priority, and those of one priority in turn by whose they are."""
+    key = run.tenant or run.submitter
+    if len(key.encode()) > FAIRNESS_KEY_BYTES_MAX:
+        key = sha256(key.encode()).hexdigest()[:FAIRNESS_KEY_BYTES_MAX]
+    return Priority(priority_key=run.priority, fairness_key=key or None)
 
 
 class Gate:

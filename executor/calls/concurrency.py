@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Gene
 from contextlib import asynccontextmanager
 from contextvars import copy_context
 from functools import partial
+from time import monotonic
 from types import coroutine
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -23,8 +24,14 @@ T = TypeVar("T")
 # --- fair semaphore
 
 
+PRIORITY_MAX: Final = 5
+"""The priority of the runs that come last; 1 is that of the first."""
+PRIORITY_DEFAULT: Final = 3
+"""The priority of a run for which none was given."""
+
+
 class FairSemaphore:
-    """A semaphore that serves the waiting runs in turn, and the calls of one run in the order in which they came.
+    """A semaphore that serves the waiting runs by priority, those of one priority in turn, and the calls of one run in the order in which they came.
 
     `asyncio.Semaphore` serves the calls in the order in which they came: a run of a thousand ready calls would keep a run of one call
     waiting until the thousand have been made.
@@ -37,6 +44,22 @@ class FairSemaphore:
         self.count = count
         self._free = count
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # by run; the first run is next
+        self._priorities: dict[str, int] = {}  # of runs that have one; without any, nothing is compared
+
+    def prefer(self, run: str, priority: int | None) -> None:
+        """Serve a run by a priority, from 1, first, to 5, until `forget`; `None`: it has none."""
+        if priority is not None:
+            self._priorities[run] = priority
+
+    def forget(self, run: str) -> None:
+        """Serve a run in turn with those without a priority."""
+        self._priorities.pop(run, None)
+
+    def _next(self) -> str:
+        """Return the waiting run that is served next: of the first priority, the one that has waited longest for its turn."""
+        if not self._priorities:
+            return next(iter(self._waiting))
+        return min(self._waiting, key=lambda run: self._priorities.get(run, PRIORITY_DEFAULT))
 
     @asynccontextmanager
     async def hold(self, run: str) -> AsyncGenerator[None]:
@@ -69,9 +92,9 @@ class FairSemaphore:
             raise
 
     def release(self) -> None:
-        """Give the slot to the next run that waits. O(1), amortised over the calls that were cancelled while they waited."""
+        """Give the slot to the next run that waits. O(1), amortised over the calls that were cancelled while they waited; O(waiting runs) with priorities."""
         while self._waiting:
-            run = next(iter(self._waiting))
+            run = self._next()
             queue = self._waiting.pop(run)
             slot = queue.popleft()
             if queue:
@@ -166,6 +189,11 @@ class WorkerPool:
         self._due: deque[PreparedCall] = deque()
         self._starting = 0  # workers whose task has not run yet
         self._busy = 0
+        self._waits = 0  # how often a worker has waited in a call, and begins another turn
+
+    def note_wait(self) -> None:
+        """Note that the worker that asks has waited a moment ago, so that other tasks have run."""
+        self._waits += 1
 
     def add(self, call: PreparedCall) -> None:
         """Add a call that is due. It is made after the next `start_workers`."""
@@ -187,9 +215,9 @@ class WorkerPool:
     async def _work(self) -> None:
         """Make the calls that are due, until this worker has to end: none is left, cancelled, its context changed, or its turn over."""
         self._starting -= 1
-        due, begin, tasks, time = self._due, self._begin, self._tasks, asyncio.get_running_loop().time
+        due, begin, tasks = self._due, self._begin, self._tasks
         worker, context = cast("asyncio.Task[None]", asyncio.current_task()), copy_context()
-        until = time() + TURN_S
+        until, waits = monotonic() + TURN_S, self._waits
         try:
             while due:
                 call = due.popleft()
@@ -206,8 +234,10 @@ class WorkerPool:
                         self._busy -= 1
                         if tasks.get(call.step) is worker:
                             del tasks[call.step]
+                    if waits != self._waits:  # others had their turn meanwhile
+                        until, waits = monotonic() + TURN_S, self._waits
                 # A cancel, or a context variable that the call has set, belongs to that call: the next one gets a new task.
-                if worker.cancelling() or copy_context() != context or (due and time() > until):
+                if worker.cancelling() or copy_context() != context or (due and monotonic() > until):
                     return
         finally:
             if due:

@@ -538,7 +538,7 @@ def refused_result(tool: Tool, fault: ToolError) -> Failed:
 
 def fitting(outcome: Outcome, tool: Tool | None, size: int) -> Outcome:
     """Return the outcome, or its refusal if a run whose results have `size` bytes has no room for the result."""
-    if not isinstance(outcome, Returned) or size + len(outcome.output.data) <= limits.RUN_BYTES_MAX:
+    if type(outcome) is not Returned or size + len(outcome.output.data) <= limits.RUN_BYTES_MAX:
         return outcome
     fault = run_too_large(size, len(outcome.output.data))
     return _after_effect(tool, Failed(fault.code, str(fault), temporary=False, retryable=False))

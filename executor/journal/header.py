@@ -100,6 +100,7 @@ class Header:
         request: Digest of the request that made the run; empty: none was given, or the header is of an older version.
         schedule: The schedule whose time made the run, as `name` and `at` (Unix seconds); `None`: no schedule did.
         deadline: When the run is to have ended, in Unix seconds; `None`: it has no deadline.
+        priority: Before which other runs it gets a place, from 1, first, to 5; `None`: it is among those in the middle. It decides no result.
         approval_expires_s: How long a person is waited for whose approval a call needs, in seconds, where its tool does not say; `None`: for ever.
         returns: Of a task: JSON Schema that the output of its plan has to fit; `None`: any output will do.
     """
@@ -123,6 +124,7 @@ class Header:
     request: str = ""
     schedule: Mapping[str, Json] | None = None
     deadline: float | None = None
+    priority: int | None = None
     approval_expires_s: float | None = None
     returns: Mapping[str, Json] | None = None
 
@@ -216,6 +218,7 @@ class Header:
         data |= {"request": self.request} if self.request else {}
         data |= {"schedule": dict(self.schedule)} if self.schedule else {}
         data |= {"deadline": self.deadline} if self.deadline is not None else {}
+        data |= {"priority": self.priority} if self.priority is not None else {}
         data |= {"approval_expires_s": self.approval_expires_s} if self.approval_expires_s is not None else {}
         data |= {"returns": dict(self.returns)} if self.returns is not None else {}
         return data | {"replan": self.replan} if self.replan else data
@@ -265,6 +268,7 @@ class Header:
             request=data.get("request", ""),
             schedule=data.get("schedule"),
             deadline=data.get("deadline"),
+            priority=data.get("priority"),
             approval_expires_s=data.get("approval_expires_s"),
             returns=data.get("returns"),
         )

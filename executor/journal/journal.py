@@ -114,6 +114,9 @@ class Journal:
         self._is_synced = False
         self._is_expected = False
         self._is_due = False  # whether a commit is asked for now, and has not taken anything yet
+        self._patience = (
+            math.inf
+        )  # the least time within which a commit is asked for that may come later than usual
         self._left: ReuseEntries | None = None
         self._left_until = 0.0
         self._left_count = 0  # calls that have left something so far
@@ -176,7 +179,8 @@ class Journal:
                     self._hasten()
                 elif not (self._is_expected or self._is_due):
                     self.expect()
-            elif within_s < math.inf:
+            elif within_s < self._patience and not (self._is_expected or self._is_due):
+                self._patience = within_s
                 self._commits.expect(self, within_s)
 
     def expect(self) -> None:
@@ -219,7 +223,12 @@ class Journal:
                 self._left = ReuseEntries()
                 self._left_until = time.monotonic() + wait_s
                 self._commits.expect(self, wait_s)
-            self._left.add(call, result, code)
+            left = self._left
+            left.calls.append(call)
+            if result is not None:
+                left.results.append(result)
+            if code:
+                left.codes.update(code)
             self._left_count += 1
             self._unstored += 1
 
@@ -273,6 +282,7 @@ class Journal:
         """Return what the next commit makes durable; `None`: there is nothing."""
         with self.piece:
             self._is_expected = self._is_due = False
+            self._patience = math.inf
             left = self._take_left()
             if self._fault is not None or not (self._fresh or left):
                 return None
@@ -379,6 +389,9 @@ LATE_MAX_S: Final = 0.004  # how long an event waits for others to share its com
 # How long the first record of a run waits for the next one. The row of the run says already that it was submitted, and who drives it. A
 # small run has ended by then, so that the thread of commits need not be woken for its beginning.
 FIRST_MAX_S: Final = 0.2
+# How long the start of a call that is no write waits for others. Nothing follows from it, and if it is lost, the call is made again all the same. A
+# call of a few milliseconds has ended by then, and its start and its end share a commit.
+START_MAX_S: Final = 0.05
 IDLE_S: Final = 2.0  # how long the thread stays where nothing is to be done
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import orjson
 
 from ...errors import StoreError
-from ...plans.values import Json
+from ...plans.values import LARGE_BYTES, Json
 from ..canonical_value import CanonicalValue
 from ..events import (
     CAUSES,
@@ -33,11 +33,15 @@ from ..events import (
 JOURNAL_FORMAT: Final = 1
 INLINE_BYTES_MAX: Final = 16 * 1024  # larger values are stored once by digest, beside the journal
 GENESIS: Final = bytes(32)
+_END: Final = ord("}")
 
 _KINDS: Final[dict[str, type[JournalEvent]]] = {
     kind.__name__: kind for kind in (*CAUSES, *CONSEQUENCES, *REMARKS)
 }
 FIELDS: Final = {kind: tuple(f.name for f in fields(kind)) for kind in _KINDS.values()}
+_SHOWN: Final = {
+    name: b'"%b":{"$json":' % name.encode() for names in FIELDS.values() for name in names
+}  # what stands in a line before a value of its field
 # All fields of an event in one call, which is faster than a loop. The first name stands twice, because `attrgetter` of one name returns no tuple.
 _VALUES: Final = {kind: attrgetter(*names, names[0]) for kind, names in FIELDS.items()}
 
@@ -114,6 +118,17 @@ def write_line(
     return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)[:-1], large  # a slice, as in `canonical`
 
 
+def _value_in(line: bytes, name: str, value: Json) -> CanonicalValue:
+    """Return the value that stands in a field of a line, which was parsed."""
+    # What was written there is canonical. So where orjson's spelling stands there, it is canonical too, and no part of the value has to be looked at
+    # again; numbers that it spells otherwise take the careful way. The first field of this name is meant: what others hold comes after.
+    shown = _SHOWN[name]
+    found = orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)[:-1]
+    begin = line.find(shown) + len(shown)
+    is_there = line.startswith(found, begin) and line[begin + len(found)] == _END
+    return CanonicalValue(found) if is_there and len(found) < LARGE_BYTES else CanonicalValue.of(value)
+
+
 def read_entry(line: bytes, find_value: Callable[[str], CanonicalValue]) -> Entry:
     """Return the entry that a line holds; `find_value` is of `values_by`.
 
@@ -130,7 +145,7 @@ def read_entry(line: bytes, find_value: Callable[[str], CanonicalValue]) -> Entr
             if type(value) is dict:
                 field = cast("dict[str, Json]", value) if TYPE_CHECKING else value  # no call
                 if "$json" in field:
-                    record[name] = CanonicalValue.of(field["$json"])
+                    record[name] = _value_in(line, name, field["$json"])
                 elif "$value" in field:
                     record[name] = find_value(cast("str", field["$value"]))
         return Entry(seq, at, kind(**record))

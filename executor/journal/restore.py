@@ -31,6 +31,7 @@ from ..events import (
     Consequence,
     JournalEvent,
     LoopBlocked,
+    QueueUnserved,
     RunFinished,
     RunStarted,
     StepCancelled,
@@ -228,7 +229,7 @@ def value_names(lines: Iterable[bytes]) -> list[str]:
     return sorted({found.decode() for found in _VALUE_REFERENCE.findall(text)})
 
 
-def fold(  # noqa: C901  # one loop over what a journal holds
+def fold(  # noqa: C901, PLR0912  # one loop over what a journal holds
     machine: Machine, entries: Sequence[Entry], calls: dict[str, CanonicalValue] | None = None
 ) -> None:
     """Bring a new machine to where the journal ends.
@@ -245,13 +246,17 @@ def fold(  # noqa: C901  # one loop over what a journal holds
     # Remarks have no influence on what the machine decides; one of them is a warning of the run.
     drawn: deque[Consequence] = deque()
     machine.is_recounting = True
+    iterations = machine.iterations
     for entry in entries:
         event = entry.event
         if is_cause(event):
             if drawn:
                 _expect_none(drawn)
             if isinstance(event, _CALLED):
-                call = _compared_args(machine, event)
+                iteration = iterations.get(event.step)
+                call = iteration.call if iteration is not None else None
+                if call is None or call.digest != event.args:
+                    raise _other_args(event, call)
                 if calls is not None:
                     calls[event.step] = call
             # The machine refuses an event that is impossible in its state. In a replay that means that it stands elsewhere than the first one did.
@@ -267,6 +272,8 @@ def fold(  # noqa: C901  # one loop over what a journal holds
                     drawn.append(command.event)
         elif type(event) is LoopBlocked:
             machine.note_blocked(event)
+        elif type(event) is QueueUnserved:
+            machine.note_unserved(event)
         elif not isinstance(event, REMARKS):
             _compare(event, drawn.popleft() if drawn else None)
             if type(event) is ApprovalAsked:
@@ -276,18 +283,10 @@ def fold(  # noqa: C901  # one loop over what a journal holds
     machine.is_recounting = False
 
 
-def _compared_args(machine: Machine, event: CallMade | CallStarted | CallReused) -> CanonicalValue:
-    """Return what the leaf is called with. Raises: Diverged: it is not what was recorded."""
-    iteration = machine.iterations.get(event.step)
-    call = iteration.call if iteration is not None else None
-    if call is None or call.digest != event.args:
-        raise Diverged(
-            step=event.step,
-            field="args",
-            expected=event.args,
-            found=call.digest if call is not None else None,
-        )
-    return call
+def _other_args(event: CallMade | CallStarted | CallReused, call: CanonicalValue | None) -> Diverged:
+    """Return the error of a leaf that is called with something else than what was recorded."""
+    found = call.digest if call is not None else None
+    return Diverged(step=event.step, field="args", expected=event.args, found=found)
 
 
 def _expect_none(drawn: Sequence[Consequence]) -> None:

@@ -35,7 +35,7 @@ from ..events import (
     StepIndeterminate,
     WorkContinued,
 )
-from ..journal.journal import FIRST_MAX_S
+from ..journal.journal import FIRST_MAX_S, START_MAX_S
 from ..journal.records import FIELDS
 from . import deaths
 
@@ -113,7 +113,7 @@ class RunRecorder:
             else:
                 # A count of deaths is durable immediately: if the next call kills the process, the count must have grown, or, after an
                 # explicit resume of a parked run, must have begun anew.
-                within_s = FIRST_MAX_S if kind is RunStarted else None
+                within_s = START_MAX_S if kind is CallStarted else FIRST_MAX_S if kind is RunStarted else None
                 is_synced = kind is RunResumed
                 journal.add(event, at, decision=decision, is_synced=is_synced, within_s=within_s)
             if self._made is not None and kind is RunStarted:

@@ -38,6 +38,7 @@ from ...plans.waits import time_of
 from ...tools import Artifact
 from ...tools.logbook import current_request
 from .. import limits as bounds
+from ..calls.concurrency import PRIORITY_MAX
 from ..calls.flow_policy import UNSAFE_FLOW, UNTRUSTED_CONDITION, Flow
 from ..calls.secrecy_policy import PRIVATE_CONDITION, PRIVATE_FLOW
 from ..canonical_value import CanonicalValue
@@ -69,6 +70,7 @@ class Options:
     request: str = ""
     schedule: Mapping[str, Json] | None = None
     deadline: float | None = None
+    priority: int | None = None
 
     def __post_init__(self) -> None:
         if self.submitter is not None:
@@ -82,6 +84,8 @@ class Options:
             raise ConfigError(f"reuse: expected one of {', '.join(REUSE_MODES)}, found {self.reuse!r}")
         if self.concurrency_max is not None:
             count_of("max_concurrency", self.concurrency_max, least=1, error=ConfigError)
+        if self.priority is not None:
+            count_of("priority", self.priority, least=1, most=PRIORITY_MAX, error=ConfigError)
         if self.seed is not None:
             seed_of(self.seed)
         if self.run_id is not None:
@@ -120,6 +124,7 @@ class Options:
             request=self.request,
             schedule=self.schedule,
             deadline=self.deadline,
+            priority=self.priority,
             context=current_request.get(),
         )
 

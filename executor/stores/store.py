@@ -134,6 +134,11 @@ class RunRow:
         return str(submitter.get("name", ""))
 
     @property
+    def priority(self) -> int | None:
+        """Its priority, as its header has it; `None`: none was given, or the row was read without its header."""
+        return self.header.get("priority")
+
+    @property
     def is_replay(self) -> bool:
         """Whether it is a kept replay; no other run that has a parent is named so."""
         return self.parent is not None and self.id.startswith(REPLAY)
@@ -390,16 +395,6 @@ class ReuseEntries:
     results: list[Reusable] = field(default_factory=list[Reusable])
     codes: dict[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
     objects: Mapping[str, StoredObject | None] = field(default_factory=lambda: _NO_OBJECTS)
-
-    def add(
-        self, call: CallRecord, result: Reusable | None, codes: Mapping[str, Mapping[str, str]] | None
-    ) -> None:
-        """Add what one call leaves."""
-        self.calls.append(call)
-        if result is not None:
-            self.results.append(result)
-        if codes:
-            self.codes.update(codes)
 
 
 def merged_reuse(batches: Sequence[Batch]) -> ReuseEntries | None:

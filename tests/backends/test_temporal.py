@@ -15,9 +15,9 @@ from types import SimpleNamespace
 import fleet_tools
 import pytest
 import structlog
-from firmplan import Engine, InputRejected, Toolset, tool
+from firmplan import Engine, InputRejected, Submitter, Toolset, tool
 from firmplan.backends.temporal import TemporalAddress, worker
-from firmplan.backends.temporal.backend import Gate
+from firmplan.backends.temporal.backend import FAIRNESS_KEY_BYTES_MAX, Gate
 from firmplan.errors import ConfigError, StoreError
 from firmplan.executor.journal.toolset_lock import digest_of_toolset
 from firmplan.executor.runs import stranded
@@ -437,3 +437,36 @@ async def test_requests_are_bounded_and_those_that_wait_give_up_together():
     is_away.clear()
     await request()
     assert tried == 45
+
+
+@in_loop
+async def test_runs_are_handed_out_by_priority_and_tenants_take_turns(backend, postgres_url, tmp_path):
+    """Temporal has the keys of both, of the workflow and of its activity; the order is Temporal's, which keeps it but for small deviations."""
+    ada, long = Submitter("ada", tenant="acme"), Submitter("key " * 30)
+    waiting = {
+        "low": {"priority": 5},
+        "middle": {"submitter": ada},
+        "high": {"priority": 1, "submitter": long},
+    }
+    async with submitting(backend, postgres_url) as front, working(backend, postgres_url, slots=1):
+        await front.submit(held_and_noted(tmp_path, "busy"), run_id="busy")
+        await until((tmp_path / "busy.begun").exists)
+
+        async def found(run_id):
+            return (await front._backend.client.get_workflow_handle(run_id).describe()).raw_description
+
+        keys = []
+        for name, options in waiting.items():
+            (tmp_path / f"{name}.go").touch()
+            await front.submit(held_and_noted(tmp_path, name), run_id=name, **options)
+            there = await until(lambda name=name: found(name), lambda there: there.pending_activities)
+            key = there.workflow_execution_info.priority
+            keys.append((key.priority_key, key.fairness_key))
+        assert keys[:2] == [(5, ""), (0, "acme")]
+        assert (keys[2][0], len(keys[2][1])) == (1, FAIRNESS_KEY_BYTES_MAX)
+        with pytest.raises(ConfigError, match="priority: expected an integer from 1 to 5, found"):
+            await front.submit(PAID, priority=6)
+        (tmp_path / "busy.go").touch()
+        for run_id in waiting:
+            assert (await front.wait(run_id)).status == "succeeded"
+        assert sorted((tmp_path / "ledger").read_text().split()) == ["busy", "high", "low", "middle"]

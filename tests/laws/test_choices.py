@@ -13,7 +13,7 @@ from random import Random
 import pytest
 from firmplan import Plan, check
 from firmplan.tools import Tool
-from resource_bank import ALL, DATA, INTEGER, Bank, assert_sources, named_steps, run_in, step_of
+from resource_bank import ALL, DATA, INTEGER, assert_sources, banks_of, named_steps, run_in, step_of
 from seeds import seeds
 
 EVERY, PORTION = 20_000, 50
@@ -132,9 +132,7 @@ def test_what_untrusted_data_chooses_among_the_runs_of_a_plan_is_labelled(seed):
     tried = differed = 0
     for _ in range(PORTION):
         plan = random_plan(random)
-        banks = [Bank(number) for number in random.sample(range(1, 5), 2)]
-        for bank in banks:
-            bank.tools.append(FEW_TOOL)
+        banks = banks_of(random.sample(range(1, 5), 2), FEW_TOOL)
         report = check(plan, banks[0].tools)
         assert {found.code for found in report.errors} <= {"unsafe-flow"}, (report.errors, plan)
         assert_sources(Plan.model_validate(plan), banks[0].tools)

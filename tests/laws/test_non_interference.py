@@ -9,6 +9,7 @@ import os
 import re
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import cache
 from random import Random
 
 import hypothesis.strategies as st
@@ -213,7 +214,9 @@ class Bank:
     """A world in which one number is untrusted, or cannot be read, and all that was paid there."""
 
     def __init__(self, number):
-        self.paid = {}
+        paid = (
+            self.paid
+        ) = {}  # the tools reach nothing else of the bank: a fingerprint reads whatever they reach
 
         def look() -> int:
             if number is None:
@@ -221,7 +224,7 @@ class Bank:
             return number
 
         def pay(n, *, ctx: Context):
-            self.paid.setdefault(step_of(ctx.step), []).append(n)
+            paid.setdefault(step_of(ctx.step), []).append(n)
             return 1
 
         one = {"type": "object", "properties": {"n": INTEGER}, "required": ["n"]}
@@ -236,6 +239,12 @@ class Bank:
                 for name in PAY
             ),
         ]
+
+
+@cache
+def bank_of(number):
+    """Return the bank with a number, which is made once: to read the code of its tools takes longer than to check a plan and run it."""
+    return Bank(number)
 
 
 async def pay_in(bank, plan):
@@ -270,7 +279,10 @@ def blocked_by_order(run, plan):
 
 
 def assert_named(plan, numbers):
-    banks = [Bank(number) for number in numbers]
+    assert len(set(numbers)) == len(numbers), "two banks of one number would be one"
+    banks = [bank_of(number) for number in numbers]
+    for bank in banks:
+        bank.paid.clear()
     report = check(plan, banks[0].tools)
     if not report.ok and {found.code for found in report.errors} != {"unsafe-flow"}:
         return  # no engine runs it

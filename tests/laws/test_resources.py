@@ -11,7 +11,7 @@ from random import Random
 
 import pytest
 from firmplan import Plan, check
-from resource_bank import ALL, DATA, INTEGER, Bank, assert_sources, named_steps, run_in
+from resource_bank import ALL, DATA, INTEGER, assert_sources, banks_of, named_steps, run_in
 from seeds import seeds
 
 EVERY, PORTION = 10_000, 50
@@ -71,7 +71,7 @@ def test_untrusted_data_comes_back_from_no_resource_without_its_label(seed):
     random = Random(seed)
     for _ in range(PORTION):
         plan = random_plan(random)
-        banks = [Bank(number) for number in random.sample(range(8), 2)]
+        banks = banks_of(random.sample(range(8), 2))
         report = check(plan, banks[0].tools)
         assert {found.code for found in report.errors} <= {"unsafe-flow"}, report.errors
         for bank in banks:

@@ -63,3 +63,25 @@ def test_no_place_is_lost_or_given_twice(seed):
         assert held == 0
 
     asyncio.run(main())
+
+
+def test_runs_are_served_by_priority_and_those_of_one_priority_in_turn():
+    """A run without a priority is in the middle; a priority that was forgotten counts no more."""
+
+    async def main():
+        semaphore, order = FairSemaphore(1), []
+        for run, priority in (("low", 5), ("a", None), ("b", 3), ("high", 1), ("gone", 1)):
+            semaphore.prefer(run, priority)
+        semaphore.forget("gone")
+
+        async def call(run):
+            async with semaphore.hold(run):
+                order.append(run)
+
+        async with semaphore.hold("first"):
+            calls = [asyncio.create_task(call(run)) for run in ("low", "a", "a", "b", "gone", "high", "high")]
+            await asyncio.sleep(0)
+        await asyncio.gather(*calls)
+        return order
+
+    assert asyncio.run(main()) == ["high", "high", "a", "b", "gone", "a", "low"]

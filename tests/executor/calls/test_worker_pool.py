@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 from firmplan import tool
+from firmplan.executor.calls import concurrency
 from firmplan.executor.calls.concurrency import WorkerPool
 from rig import Rig, plan_of
 
@@ -206,5 +207,28 @@ def test_what_a_tool_leaves_in_its_context_reaches_no_other_call(are_in_turn):
         async with Rig([leave]) as rig:
             run = await rig.run(plan_of(*steps))
             assert {view.output for view in run.steps.values()} == {"nothing"}
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_noted", [True, False])
+def test_a_worker_that_has_waited_begins_another_turn(monkeypatch, is_noted):
+    """Other tasks ran meanwhile: so it makes the calls that are due by then. A call that took its time without a wait ends the turn."""
+    clock = [0.0]
+    monkeypatch.setattr(concurrency, "monotonic", lambda: clock[0])
+
+    async def main():
+        async def make(step):
+            await asyncio.sleep(0)
+            clock[0] += 10 * concurrency.TURN_S
+            if is_noted:
+                work.pool.note_wait()
+            if step < "d":
+                work.pool.add(Call(chr(ord(step) + 1)))
+
+        work = Work(make)
+        await work.finish("a")
+        assert work.made == list("abcd")
+        assert work.workers == (1 if is_noted else 4)
 
     asyncio.run(main())

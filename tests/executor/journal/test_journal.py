@@ -310,6 +310,43 @@ def test_a_value_stands_in_its_record_up_to_its_size_and_beside_it_past_that():
     assert written.journal.take().values == {value.digest: value.data}
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"b": [1, 2.5, None, True], "a": {"\u00e9": '\u2028 \\ " \u0000'}},
+        [1e16, 1e-7, -1e300, 1e15, 0.001, 123456789012345.6],
+        {"$json": 1e16, "output": {"$json": 10000000000000000.0}},
+        '"output":{"$json":1}',
+        {"$value": "sha256:none"},
+        [],
+        9223372036854775807,
+        "x" * 70_000,
+    ],
+)
+def test_a_value_is_read_with_the_bytes_that_were_written(value):
+    """Also where orjson spells its numbers otherwise, or it looks like a record itself."""
+    sealed = CanonicalValue.of(value)
+    event = CallSucceeded("pay", sealed, usage={"output": {"$json": value}})
+    line, _ = write_line(5, 2.0, event, None)
+    assert read_entry(line, {}.__getitem__).event.output.data == sealed.data
+
+
+def test_the_start_of_a_call_may_wait_for_its_end():
+    """It asks for a later commit, once, and an event that may not wait for so long asks for one as usual."""
+    written = Written()
+    journal = written.journal
+    journal.add(STARTED, 2.0, within_s=0.2)
+    journal.add(CallStarted("b", 1, "sha256:1"), 2.0, within_s=0.05)
+    journal.add(CallStarted("c", 1, "sha256:1"), 2.0, within_s=0.05)
+    assert written.asked.within == [0.2, 0.05]
+    journal.add(ENDED, 3.0)
+    journal.add(CallStarted("d", 1, "sha256:1"), 3.0, within_s=0.05)
+    assert written.asked.within == [0.2, 0.05, None]
+    assert len(written.commit().lines) == 5
+    journal.add(CallStarted("e", 1, "sha256:1"), 4.0, within_s=0.05)
+    assert written.asked.within == [0.2, 0.05, None, 0.05]
+
+
 def test_a_line_holds_what_there_is_and_no_more():
     """Fields of which nothing is known are not written, so that lines are the same as those of versions without them."""
     assert write_line(5, 2.0, STARTED)[0] == (

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from firmplan import Engine, InputRejected, StoreError, tool
+from firmplan import ConfigError, Engine, InputRejected, StoreError, tool
 from firmplan.executor.runs.owner import this_host
 from firmplan.executor.runs.request import Options
 from firmplan.executor.stores.sqlite_store import SqliteStore
@@ -139,3 +139,22 @@ def test_a_killed_submitter_leaves_a_run_that_the_next_engine_continues(tmp_path
 
     found, ended = asyncio.run(main())
     assert (found.status, ended.output) == ("queued", 1)
+
+
+def test_a_priority_changes_no_result():
+    """It stands in the header of its run, and nowhere else: digests and reuse are those of a run without one. Its forks have it, too."""
+
+    async def main():
+        async with Engine([one], store="memory:") as engine:
+            plain = await engine.run(PLAN, inputs={"n": 1})
+            first = await engine.run(PLAN, inputs={"n": 1}, priority=1)
+            forked = await engine.fork(first.id)
+            kept = [
+                (await engine._opened.execution.archive.row(run.id)).priority
+                for run in (plain, first, forked)
+            ]
+            with pytest.raises(ConfigError, match="priority: expected an integer from 1 to 5"):
+                await engine.run(PLAN, inputs={"n": 1}, priority=0)
+            return plain.digest == first.digest, kept
+
+    assert asyncio.run(main()) == (True, [None, 1, 1])
