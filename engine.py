@@ -476,6 +476,7 @@ class Engine:
                     approval_expires_s=self._approval_expires_s,
                 )
                 facilities.resources.replaced.update(self._resources)
+                facilities.far = getattr(self._backend, "far_calls", None)
                 if self._shares_rates:
                     from .executor.stores.shared_rates import SharedRates  # noqa: PLC0415  # only on a server
 
@@ -1331,18 +1332,22 @@ class Engine:
         """
         await (await self._open()).execution.park(_request.run_of(run_id))
 
-    async def work(self, *, slots: int = 8) -> None:
+    async def work(self, *, slots: int = 8, queue: str | None = None) -> None:
         """Take runs from the engine's backend and drive them here, until this call is cancelled; the runs that are under way are parked then.
 
         Args:
             slots: How many runs at a time, 1 to 10,000. A run that waits has none. `max_concurrency` still limits the calls of all of them.
+            queue: Drive no runs, but make the calls of the tools with this `queue`, `slots` at a time, for runs that are driven elsewhere.
 
         Raises:
             ConfigError: The engine has no backend that hands out runs, or a setting of it is wrong.
             ServerError: The backend cannot be reached.
         """
         count = _request.count_of("slots", slots, least=1, most=SLOTS_MAX, error=ConfigError)
-        await self._open()
+        opened = await self._open()
+        if queue is not None:
+            await opened.execution.carry_out(queue, slots=count)
+            return
         if (mirror := self._schedules_backend()) is not None:
             mirror.serve_schedules(self)
         await self._backend.take(self.drive, slots=count)

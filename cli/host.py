@@ -122,17 +122,20 @@ def serve(
 )
 def worker(
     invocation: Invocation,
+    queue: str | None = None,
     metrics_port: Annotated[int | None, typer.Option(min=0, max=65535)] = None,
     metrics_host: str = "127.0.0.1",
 ) -> int:
     """Drive the runs that a backend hands to this process. SIGTERM parks them, so that other workers go on at once.
 
     Args:
+        queue (NAME): Drive no runs, but make the calls of the tools with this queue (`@tool(queue=..)`), `slots` at a time.
         metrics_port: Serve metrics for Prometheus on this port, at /metrics; 0 takes a free one.
         metrics_host: Interface of the metrics, which need no key.
     """
     from ..executor.journal.toolset_lock import digest_of_toolset
     from ..executor.stores.location import shown
+    from ..plans.nearest import listing
     from .invocation import drive
 
     settings, tools = invocation.settings, invocation.toolset
@@ -144,18 +147,26 @@ def worker(
 
     async def work() -> int:
         async with invocation.engine(serves=True) as engine:
-            slots = screen.plural(settings.slots, "run")
-            screen.note(
-                f"firmplan drives up to {slots} at a time with {screen.plural(len(tools.names), 'tool')}"
-            )
+            slots = screen.plural(settings.slots, "run" if queue is None else "call")
+            queues: dict[str, list[str]] = {}
+            for tool in tools:
+                if tool.queue is not None:
+                    queues.setdefault(tool.queue, []).append(tool.name)
+            if queue is None:
+                count = screen.plural(len(tools.names), "tool")
+                screen.note(f"firmplan drives up to {slots} at a time with {count}")
+            elif queue in queues:
+                screen.note(f"firmplan makes up to {slots} at a time of {listing(queues[queue])}")
             screen.note(f"toolset {digest_of_toolset(tools)}")
-            if settings.calls_max < settings.slots:
+            for name in sorted(queues) if queue is None else ():
+                screen.note(f"queue {name}: {listing(queues[name])}, by `firmplan worker --queue {name}`")
+            if queue is None and settings.calls_max < settings.slots:
                 screen.note(
                     f"concurrency is {settings.calls_max}, less than slots: runs will wait for each other's calls"
                 )
             with _metrics_of(engine, settings.slots, metrics_host, metrics_port):
                 screen.note(f"backend {shown(backend)} · store {settings.store_name} · Ctrl-C ends")
-                await engine.work(slots=settings.slots)
+                await engine.work(slots=settings.slots, queue=queue)
         return Exit.OK
 
     return drive(work, stopped=Exit.OK)

@@ -68,6 +68,22 @@ class StartToolCall:
 
 
 @immutable
+class FollowCall:
+    """Wait for the outcome of a call that an earlier owner has begun, and that workers of a queue carry out.
+
+    Attributes:
+        call: The call; its attempt is the one under way.
+    """
+
+    call: StartToolCall
+
+    @property
+    def step(self) -> str:
+        """Path of the leaf."""
+        return self.call.step
+
+
+@immutable
 class StartModelCall:
     """Send one prompt to a model.
 
@@ -159,5 +175,14 @@ class Continue:
 
 Call: TypeAlias = StartToolCall | StartModelCall
 Command: TypeAlias = (
-    Record | Call | StartPlanning | RecordEndorsement | RuleApproval | Pause | WakeAt | StopCall | Continue
+    Record
+    | Call
+    | FollowCall
+    | StartPlanning
+    | RecordEndorsement
+    | RuleApproval
+    | Pause
+    | WakeAt
+    | StopCall
+    | Continue
 )

@@ -49,11 +49,13 @@ class RunResumed:
     Attributes:
         died: Whether the former owner died while it drove the run; `None`: no.
         deaths: How many deaths count against the run now (`deaths.py`); `None`: none.
+        kept: The steps whose calls were not cut off, since workers of a queue carry them out (`calls/far.py`), in plan order; `None`: there are none.
     """
 
     by: str
     died: bool | None = None
     deaths: int | None = None
+    kept: Sequence[str] | None = None
 
 
 @immutable
@@ -530,6 +532,15 @@ class LoopBlocked:
     seconds: float
 
 
+@immutable
+class QueueUnserved:
+    """A call waits for a worker of its tool's queue, and there is none: the run warns of the queue, once. A replay passes over the event."""
+
+    step: str
+    tool: str
+    queue: str
+
+
 Cause: TypeAlias = (
     RunStarted
     | RunResumed
@@ -572,7 +583,7 @@ Consequence: TypeAlias = (
 )
 DecisionEvent: TypeAlias = Approved | Denied | Answered | ResolvedDone | ResolvedRetry | ResolvedFailed
 """What a person decides about one attempt of a call."""
-Remark: TypeAlias = PlanMade | CallProgressed | TimeTold | IdMade | LoopBlocked
+Remark: TypeAlias = PlanMade | CallProgressed | TimeTold | IdMade | LoopBlocked | QueueUnserved
 JournalEvent: TypeAlias = Cause | Consequence | Remark
 
 # Each kind is listed once, in its type alias; the tuples are for `isinstance` and for the registry of `records.py`.

@@ -64,7 +64,7 @@ class RunWarning:
 
     Attributes:
         step: Path of the leaf; empty: it is about the run's output, or about the run.
-        code: `result-mismatch`, `absent-field`, `loop-blocked` or `unfit-worker`.
+        code: `result-mismatch`, `absent-field`, `loop-blocked`, `unserved-queue` or `unfit-worker`.
     """
 
     step: str
@@ -76,6 +76,12 @@ BLOCKED_HINT: Final = (
     "write it as a plain `def`, which runs in a thread, await what takes long, or declare isolation='process'"
 )
 """What to do about a tool that blocks the event loop."""
+
+
+def unserved_hint(queue: str) -> str:
+    """Return what to do about a queue without workers."""
+    return f"start `firmplan worker --queue {queue}` where its tools can run; the call then begins by itself"
+
 
 INNER_FAILED: Final = Failure("inner-failed", "a step of the inner plan failed")
 

@@ -19,7 +19,8 @@ The module is long because it is one table of moves: each half of a divided mach
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Final, Literal, TypeAlias, assert_never, cast
 
@@ -58,6 +59,7 @@ from .canonical_value import CanonicalValue, Scope
 from .commands import (
     Command,
     Continue,
+    FollowCall,
     Pause,
     Record,
     RecordEndorsement,
@@ -93,6 +95,7 @@ from .events import (
     ListHeld,
     LoopBlocked,
     QuestionExpired,
+    QueueUnserved,
     ResolvedDone,
     ResolvedFailed,
     ResolvedRetry,
@@ -142,6 +145,7 @@ from .execution_tree import (
     shown_of,
     shown_to_person,
     undecided_attempt,
+    unserved_hint,
 )
 from .fork import Fork, PastWrite
 from .limits import RUN_WORK_MAX, SLICE_WORK
@@ -261,6 +265,7 @@ class Machine:
         self.failure: Failure | None = None
         self.warnings: list[RunWarning] = []
         self._blocking: set[str] = set()  # the tools that a warning says have blocked the event loop
+        self._unserved: set[str] = set()  # the queues that a warning says have no worker
         self.left_out: list[str] = []
         self._mismatches: set[str] = set()
         self.parked: RunParked | None = None
@@ -359,9 +364,9 @@ class Machine:
             case RunStarted():
                 self.is_started = True
                 self._open_frame(self.root)
-            case RunResumed(died=died):
+            case RunResumed(died=died, kept=kept):
                 self.parked, self._is_continuing = None, False
-                self._take_over(has_died=bool(died))
+                self._take_over(has_died=bool(died), kept=frozenset(kept or ()))
             case RunParked():
                 self.parked = event
             case WorkContinued():
@@ -417,6 +422,17 @@ class Machine:
             self._blocking.add(event.tool)
             why = f"the tool '{event.tool}' kept the event loop from all other calls for {event.seconds:g} s"
             self.warnings.append(RunWarning(event.step, "loop-blocked", f"{why}; {BLOCKED_HINT}"))
+        return is_new
+
+    def note_unserved(self, event: QueueUnserved) -> bool:
+        """Warn of a queue that no worker serves, unless the run did so before; return whether it warns. It decides nothing."""
+        is_new = event.queue not in self._unserved
+        if is_new:
+            self._unserved.add(event.queue)
+            why = f"the tool '{event.tool}' waits for a worker of the queue '{event.queue}', which had none"
+            self.warnings.append(
+                RunWarning(event.step, "unserved-queue", f"{why}; {unserved_hint(event.queue)}")
+            )
         return is_new
 
     def new_mismatch(self, step: str, mismatch: Sequence[str]) -> list[str] | None:
@@ -1560,10 +1576,28 @@ class Machine:
         iteration.failure = Failure("outcome-unknown", why, frames=frames or "")
         self._record(StepIndeterminate(iteration.path, why))
 
-    def _take_over(self, *, has_died: bool) -> None:
-        """Continue after a stop: calls in flight were cut off, and calls that were ready are asked for again."""
+    def find_kept(self, is_kept: Callable[[str], bool]) -> Sequence[str]:
+        """Return the steps, in plan order, whose calls go on without the process that began them: `is_kept` says so of their tools."""
+        running = (each for each in self._open_leaves() if each.state is RUNNING)
+        return [
+            each.path for each in running if (tool := self.tool_of(each.path)) is not None and is_kept(tool)
+        ]
+
+    def _follow_call(self, iteration: Iteration) -> None:
+        """Ask for the outcome of a call that another process has begun, and that goes on."""
+        if self.is_recounting or iteration.call is None:
+            return
+        call = self._call_of(iteration, iteration.item.node.policy, iteration.call)
+        if isinstance(call, StartToolCall):
+            self._calls.append((iteration, FollowCall(replace(call, attempt=iteration.attempts))))
+
+    def _take_over(self, *, has_died: bool, kept: Collection[str] = ()) -> None:
+        """Continue after a stop: calls in flight were cut off, but for those in `kept`, and calls that were ready are asked for again."""
         # In plan order, so that two processes that take over the same run ask for the same calls in the same order.
         for iteration in self._open_leaves():
+            if iteration.state is RUNNING and iteration.path in kept:
+                self._follow_call(iteration)
+                continue
             if has_died and iteration.state is RUNNING:
                 iteration.is_cut_off = True
             if iteration.state is RUNNING and iteration.item.node.policy.effect is _WRITE:

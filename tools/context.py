@@ -148,6 +148,11 @@ class Context:
         self.injected: dict[str, object] = {}
         self._about = about
 
+    @property
+    def has_recorded_time(self) -> bool:
+        """Whether the first time that the call asks for is one that an earlier attempt got."""
+        return bool(self._recorded.now)
+
     def facts(self) -> dict[str, Any]:
         """Return what another process needs to make the same context, as JSON."""
         return {

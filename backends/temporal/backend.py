@@ -31,6 +31,7 @@ from .workflow import KEY, PLAN, RUN, STATUS, TENANT, WAKE
 if TYPE_CHECKING:
     from ..backend import AcceptedRun, BackendHost, Drive, KeptSchedule, ScheduleHost
     from .address import TemporalAddress
+    from .far import TemporalFarCalls
     from .schedules import ScheduleMirror
 
 OPEN_S: Final = 10.0
@@ -68,6 +69,13 @@ class TemporalBackend:
         """The connection, which `open` makes."""
         assert self._client is not None, "the backend is open"
         return self._client
+
+    @cached_property
+    def far_calls(self) -> TemporalFarCalls:
+        """Has the calls of tools with a queue carried out."""
+        from .far import TemporalFarCalls  # noqa: PLC0415  # most engines only submit
+
+        return TemporalFarCalls(self)
 
     @property
     def host(self) -> BackendHost:

@@ -123,12 +123,12 @@ class Driving:
         """
         run_id = str(request["run"])
         if run_id in self._runs:  # an attempt that Temporal has given up, and that goes on
-            raise _later(f"run {run_id} is driven by this worker", "driven", AGAIN_S)
+            raise later(f"run {run_id} is driven by this worker", "driven", AGAIN_S)
         self._runs.add(run_id)
         try:
             run = await self._driven(run_id, cancels=bool(request.get("cancel")))
         except RunDriven as fault:
-            raise _later(fault.message, fault.code, AGAIN_S) from None
+            raise later(fault.message, fault.code, AGAIN_S) from None
         except RunNotFound:
             if request.get("store") == self._host.store_name:  # it has ended, and was deleted since
                 return {"status": "deleted", "ended": True, "until": None}
@@ -136,7 +136,7 @@ class Driving:
         except StoreError as fault:
             if not fault.temporary:  # the journal was changed, say: nobody can go on with the run
                 raise self._misfit(run_id, fault) from None
-            raise _later(fault.message, fault.code, AGAIN_S) from None
+            raise later(fault.message, fault.code, AGAIN_S) from None
         except FirmplanError as fault:
             raise self._misfit(run_id, fault) from None
         finally:
@@ -154,7 +154,7 @@ class Driving:
         finally:
             stopping.cancel()
         if driving.cancelled():
-            raise _later(f"run {run_id} was parked: its worker stops", "parked", AT_ONCE_S)
+            raise later(f"run {run_id} was parked: its worker stops", "parked", AT_ONCE_S)
         return driving.result()
 
     async def _watched(
@@ -184,10 +184,10 @@ class Driving:
         if run_id not in self._told:
             self._told.add(run_id)
             self._host.log.warning("run cannot go on here", run=run_id, error=fault.message, code=fault.code)
-        return _later(fault.message, fault.code, MISFIT_S)
+        return later(fault.message, fault.code, MISFIT_S)
 
 
-def _later(message: str, code: str, delay_s: float) -> ApplicationError:
+def later(message: str, code: str, delay_s: float) -> ApplicationError:
     """Return the error that ends an attempt, and has Temporal make the next one after a while: it stands in no history.
 
     It is raised without a cause: tracebacks of causes go to the server, too, which keeps "Failure exceeds size limit." of what is longer than a few KB.

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from ...errors import EngineBug, ToolError
+from ...plans.signature import Effect
 from ...plans.values import Json
 from ...tools import Context, ModelRequest, Tool, Used
 from ...tools.failures import text_of
@@ -58,6 +59,7 @@ from .invoke import (
 from .stoppable import BegunCall
 
 if TYPE_CHECKING:
+    from .far import FarCalls
     from .words import AnswerWords
 
 Usage: TypeAlias = Mapping[str, Json]
@@ -94,6 +96,7 @@ class Caller:
         nondeterminism: Records the times and ids that calls get; `None`: they are not recorded.
         callers: Step -> the former owners whose calls of the step may be in flight.
         is_ending: As for `finish_call`.
+        far: Has the calls of tools with a queue carried out; `None`: they are made here.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917  # everything that calls are made with
@@ -106,8 +109,10 @@ class Caller:
         nondeterminism: Nondeterminism | None = None,
         callers: Mapping[str, Sequence[str]] | None = None,
         is_ending: Callable[[], bool] = lambda: True,
+        far: FarCalls | None = None,
     ) -> None:
         self._is_ending = is_ending
+        self._far = far
         self._facilities = facilities
         self._journal = journal
         self._run_id = preparation.run_id
@@ -169,10 +174,15 @@ class Caller:
     async def make(self, call: PreparedCall) -> tuple[Outcome, Usage | None]:
         """Return the outcome of a call and its model usage. Raises: StoreError: the lease was lost before a write was called."""
         if not call.is_write:
-            return await self._make(call)
+            is_far = self._far is not None and self.is_far(call.tool)
+            return await (self._make_far(call) if is_far else self._make(call))
         # The intent is durable, but waiting for the disk may have taken longer than the lease. Then another process may be making this write.
         if self._facilities.expect_lease is not None:
             await self._facilities.expect_lease(call.handed)
+        if self._far is not None and self.is_far(
+            call.tool
+        ):  # from here on it is in the hands of a worker, whose process guards it
+            return await self._make_far(call)
         ownership = self._facilities.ownership
         # An idempotent write needs no guard: if it happens twice, it has happened once.
         if ownership is None or call.tool is None or not is_unrepeatable(call.tool):
@@ -190,6 +200,41 @@ class Caller:
         else:
             outcome = await self._call_tool(call, tool, None)
         return await self._judge(call, outcome, tool) if tool.guard else (outcome, None)
+
+    def is_far(self, tool: Tool | None) -> bool:
+        """Whether workers of a queue carry out the calls of a tool."""
+        return self._far is not None and tool is not None and tool.queue is not None
+
+    async def _make_far(self, call: PreparedCall) -> tuple[Outcome, Usage | None]:
+        """Have a worker of the tool's queue make a call; return its outcome."""
+        tool, far = _tool_of(call), cast("FarCalls", self._far)
+        if self._journal is not None and digests_in(call.args):
+            await self._journal.flush()  # the worker reads the artifacts from the store
+        context = call.context = self._context(call, tool, CallBlobs({}))
+        if tool.wants_context and tool.effect is not Effect.PURE and not context.has_recorded_time:
+            # The first time that a call gets is recorded before a worker has it: every attempt gets the same one.
+            await self._drawn(call, self._facilities.clock.now())
+        outcome = await far.make(call, tool, context)
+        return await self._judge(call, outcome, tool) if tool.guard else (outcome, None)
+
+    async def follow(self, call: PreparedCall) -> tuple[Outcome, Usage | None]:
+        """Return the outcome of a call that a former owner has had a worker make."""
+        tool, far = _tool_of(call), cast("FarCalls", self._far)
+        context = call.context = self._context(call, tool, CallBlobs({}))
+        outcome = await far.follow(call, tool, context)
+        if outcome is None and not call.is_write:
+            return await self._make_far(call)
+        if outcome is None:
+            outcome = Lost(
+                f"the former owner of the run died in mid-call, and the queue '{tool.queue}' does not know the call"
+            )
+        return await self._judge(call, outcome, tool) if tool.guard else (outcome, None)
+
+    async def make_here(self, call: PreparedCall, tool: Tool) -> Outcome:
+        """Make a call that has its context and its artifacts in this process or a child of it; return its outcome, before any judge."""
+        assert call.context is not None
+        assert call.blobs is not None
+        return await self._call_with(call, tool, call.context, call.blobs)
 
     async def _judge(self, call: PreparedCall, outcome: Outcome, tool: Tool) -> tuple[Outcome, Usage | None]:
         """Return the outcome of a call after the judges among its guards, and their usage."""
@@ -225,6 +270,9 @@ class Caller:
     async def _call(self, call: PreparedCall, tool: Tool) -> Outcome:
         blobs = call.blobs = await self._blobs(call.args)
         context = call.context = self._context(call, tool, blobs)
+        return await self._call_with(call, tool, context, blobs)
+
+    async def _call_with(self, call: PreparedCall, tool: Tool, context: Context, blobs: CallBlobs) -> Outcome:
         timeout_s = call.command.timeout_s
         if tool.isolation != "process":
             # Before the call: a write whose resource does not open did nothing.

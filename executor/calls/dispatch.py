@@ -70,6 +70,7 @@ class PreparedCall:
         fingerprint: The tool's fingerprint, if it is a part of the content key.
         write_key: Idempotency key of a write; empty for other effects.
         why: The reason why no earlier result stands for the call; `None`: the store has no result of its key.
+        unkept: Why its result stands for no later call, although it has a key; empty: it does.
         is_begun: Whether its start is recorded.
         ready: Unix seconds; when it could have been made, if the run is observed.
         started: Unix seconds.
@@ -86,6 +87,7 @@ class PreparedCall:
     write_key: str = ""
     context: Context | None = None
     why: Mapping[str, Json] | None = None
+    unkept: str = ""
     is_begun: bool = False
     ready: float = 0.0
     started: float = 0.0
@@ -269,9 +271,15 @@ class Preparation:
 
         A digest would let everyone who reads the store test guesses of the secret.
         """
-        args = tool.bind({**cast("dict[str, Json]", command.args.value), **self._secrets_given(command)})
+        args = self.bound(command, tool)
         request = _request_of(tool, args) if tool.request_of is not None else None
         return self._with_tool(PreparedCall(command, command.args.digest, tool, args, request, _SECRET), None)
+
+    def bound(self, command: StartToolCall, tool: Tool) -> bytes:
+        """Return the arguments of a call of this tool, with the values of secrets. Raises: ToolError: they do not fit."""
+        if not command.secrets:
+            return tool.bind_canonical(command.args.data)
+        return tool.bind({**cast("dict[str, Json]", command.args.value), **self._secrets_given(command)})
 
     def _secrets_given(self, command: StartToolCall) -> dict[str, Json]:
         """Return the values of the secrets among the arguments of a call."""

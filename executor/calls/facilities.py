@@ -36,6 +36,7 @@ from .words import WordsListeners
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+    from ..far_call import FarDispatch
     from .identity import ToolKeys
     from .lease import Lease
     from .step_planning import StepPlanner
@@ -116,6 +117,7 @@ class Facilities:
         approval_expires_s: How long approvals of new runs are waited for, where their tools do not say; `None`: for ever.
         expires: Whether questions, approvals and runs end when their time is over; waits always do.
         words: Who hears what models write (`words.py`).
+        far: Has the calls of tools with a queue carried out (`far.py`); `None`: they are made where the run is driven.
         step_planner: Makes the sub-plans of `plan_for` steps; `None`: such steps fail.
     """
 
@@ -149,6 +151,7 @@ class Facilities:
     turns: asyncio.Lock = field(default_factory=asyncio.Lock)
     rate_queues: dict[str, FairSemaphore] = field(default_factory=dict[str, FairSemaphore])
     rates: RateSource | None = None
+    far: FarDispatch | None = None
     step_planner: StepPlanner | None = None
     wake_at: Callable[[str, float | None], None] | None = None
     expires: bool = True

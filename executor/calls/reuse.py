@@ -226,6 +226,8 @@ class Results:
         used = call.context.used if call.context is not None else None
         if (self._mode_of_all or self._mode(call)) == "off":
             lost = OFF
+        elif call.unkept:
+            lost = call.unkept
         elif epochs is None:
             lost = WRITE_OPEN
         else:

@@ -31,6 +31,7 @@ from ..events import (
     Consequence,
     JournalEvent,
     LoopBlocked,
+    QueueUnserved,
     RunFinished,
     RunStarted,
     StepCancelled,
@@ -228,7 +229,7 @@ def value_names(lines: Iterable[bytes]) -> list[str]:
     return sorted({found.decode() for found in _VALUE_REFERENCE.findall(text)})
 
 
-def fold(  # noqa: C901  # one loop over what a journal holds
+def fold(  # noqa: C901, PLR0912  # one loop over what a journal holds
     machine: Machine, entries: Sequence[Entry], calls: dict[str, CanonicalValue] | None = None
 ) -> None:
     """Bring a new machine to where the journal ends.
@@ -271,6 +272,8 @@ def fold(  # noqa: C901  # one loop over what a journal holds
                     drawn.append(command.event)
         elif type(event) is LoopBlocked:
             machine.note_blocked(event)
+        elif type(event) is QueueUnserved:
+            machine.note_unserved(event)
         elif not isinstance(event, REMARKS):
             _compare(event, drawn.popleft() if drawn else None)
             if type(event) is ApprovalAsked:

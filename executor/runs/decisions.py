@@ -49,7 +49,6 @@ from ..execution_tree import (
 from ..fork import is_within
 from ..journal.decision_history import DecisionHistory, decision_of, is_decision, key_of
 from ..journal.header import Header
-from ..journal.journal import notice_of
 from ..journal.records import Entry, write_line
 from ..journal.restore import load_entries
 from ..journal.toolset_lock import ToolLock
@@ -390,22 +389,34 @@ class Decisions:
             return await self._cancel_planning(row)
         return await self._leave_for_run(run_id, CancelAsked(self._owner.name), is_cancel=True)
 
+    async def cancel_planning_here(self, run_id: str) -> None:
+        """Cancel a task that this engine plans, if another process has left that decision. Raises: StoreError."""
+        row = await self._archive.row(run_id)
+        decisions = await self._archive.decisions(run_id)
+        if row.plan_digest is None and any(isinstance(each.event, CancelAsked) for each in decisions):
+            await self._cancel_planning(row)
+
     async def _cancel_planning(self, row: RunRow) -> Run:
-        """Cancel a task that has no plan yet."""
-        # There is no journal yet that could hold the decision, so the planning is stopped here, or the cancel is refused.
-        if (planning := self._driving.get(row.id)) is not None:
+        """Cancel a task that has no plan yet. Another process that plans the task finds the decision in the store."""
+        # There is no journal yet that could hold the decision, so the planning ends first, and the row says that the task is cancelled.
+        if (planning := self._driving.get(row.id)) is not None and row.id not in self._drivers:
             planning.cancel()
             await asyncio.wait([planning])
         claimed = await self._owner.claim(self._store, row.id)
         if claimed is None:
-            raise InputRejected(f"run {row.id} is being planned by another process; cancel it once it runs")
-        now = self._facilities.clock.now()
-        header = claimed.header  # as the planning left it, with its usage
-        notice = notice_of(RunStatus.CANCELLED.value) if self._facilities.tells_webhooks else ""
-        await self._store.set_header(
-            row.id, header, None, claimed.epoch, RunStatus.CANCELLED.value, now, notice
-        )
+            left = await self._leave_for_run(row.id, CancelAsked(self._owner.name), is_cancel=True)
+            # A planning that has just ended had its last look at the store before this decision.
+            if (await self._archive.row(row.id)).owner is not None:
+                return left
+            claimed = await self._owner.claim(self._store, row.id)
+        if claimed is None:
+            return await self._archive.get(row.id)
+        is_planned, has_ended = claimed.plan_digest is not None, claimed.status in FINAL
+        if not (is_planned or has_ended):
+            await self._planning.cancel(claimed)
         await self._owner.let_go(self._store, claimed)
+        if is_planned and not has_ended:  # meanwhile
+            return await self.cancel(row.id)
         if self._tell is not None:
             await self._tell(row.id, is_cancel=True)
         return await self._archive.get(row.id)

@@ -19,9 +19,9 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from threading import Lock
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ...errors import ConfigError, EngineBug
+from ...errors import ConfigError, EngineBug, ToolError
 from ...plans.collecting import Aside
 from ...plans.signature import Effect
 from ...tools import Tool, Used
@@ -39,6 +39,7 @@ from ..calls.stoppable import STOPPED, BegunCall
 from ..commands import (
     Command,
     Continue,
+    FollowCall,
     Pause,
     Record,
     RecordEndorsement,
@@ -50,6 +51,7 @@ from ..commands import (
     WakeAt,
 )
 from ..events import (
+    WITHDRAWN,
     BudgetReached,
     CallFailed,
     CallLost,
@@ -60,6 +62,7 @@ from ..events import (
     Cause,
     DeadlinePassed,
     LoopBlocked,
+    QueueUnserved,
     RetryDue,
     WaitEnded,
     WorkContinued,
@@ -73,6 +76,10 @@ from ..observer import ObservedCall, ObservedRun, RunWatch
 from ..stores.store import Decision, Reusable, RunRow
 from .recorder import ProgressLog, RunRecorder, log_trace
 from .run import run_status
+
+if TYPE_CHECKING:
+    from ..calls.far import FarCalls
+    from ..far_call import FarDispatch
 
 # Calls of one run that may wait for the semaphore of their tool before the calls of other tools have to wait behind them.
 WORKERS_MIN: Final = 1_000
@@ -170,6 +177,7 @@ class Driver:
         self._early = early
         self._ending = _Ending()
         now, is_called = facilities.clock.now, self._recorder.is_called
+        self._far = self._far_calls(facilities.far) if facilities.far is not None else None
         self._caller = Caller(
             facilities,
             self._preparation,
@@ -179,6 +187,7 @@ class Driver:
             Nondeterminism(drawn, self.journal, now, is_called),
             callers,
             self._ending.is_so,
+            self._far,
         )
         # The run's own limit on calls at a time. Calls that began early hold its places already, so both share one semaphore.
         self._semaphore: asyncio.Semaphore | None = None
@@ -200,6 +209,21 @@ class Driver:
         self._context = copy_context()
         self._ready: list[StartCall] = []
         self._taken: set[int] = set()
+
+    def _far_calls(self, dispatch: FarDispatch) -> FarCalls:
+        from ..calls.far import FarCalls  # noqa: PLC0415  # only with a backend that carries out calls
+
+        row = self.row
+        is_wanted, tell = self.machine.is_running, self._note_unserved
+        return FarCalls(
+            self.facilities,
+            dispatch,
+            row.id,
+            epoch=row.epoch,
+            tenant=self.header.tenant,
+            is_wanted=is_wanted,
+            tell_unserved=tell,
+        )
 
     # --- life
 
@@ -359,9 +383,12 @@ class Driver:
         self.is_parking = True
         # A write that is cancelled has an unknown outcome, and then a person has to find out what it did. So writes get time to end.
         written = self._writing
-        writing = [task for step, task in self._tasks.items() if step in written]
+        # A worker of a queue goes on with its call, which the next owner of the run follows.
+        far = self._far
+        stays = {step for step in written if far is not None and far.has(step)}
+        writing = [task for step, task in self._tasks.items() if step in written and step not in stays]
         for step, task in self._tasks.items():
-            if step not in written:
+            if step not in written or step in stays:
                 task.cancel(STOPPED)
         if writing:
             self._log_writes("waits for a write before it stops", up_to_s=grace_s)
@@ -441,6 +468,8 @@ class Driver:
                     self._spawn(step, self._plan(command))
                 case Continue():
                     self._spawn("", self._continue(command))
+                case FollowCall(call):
+                    self._spawn(call.step, self._follow(call))
                 case StopCall(step):
                     if step in self._tasks:
                         self._tasks[step].cancel(STOPPED)
@@ -554,6 +583,8 @@ class Driver:
         Writes with a timeout are left alone: the timeout ends them.
         """
         writing = self._writing
+        if self._far is not None:
+            await asyncio.gather(*(self._far.withdraw(step) for step in writing if self._far.has(step)))
         endless = {step: self._tasks[step] for step, limit_s in writing.items() if limit_s is None}
         if endless:
             await asyncio.wait(endless.values(), timeout=PARK_GRACE_S)
@@ -695,7 +726,8 @@ class Driver:
         # Resources may have to be opened first, and their use is no call that never waits.
         has_needs = tool.guard or tool.injected or tool.effect is Effect.WRITE or tool.request_of is not None
         is_limited = tool.max_concurrency is not None or tool.rate is not None
-        return tool.is_on_loop and not (has_needs or is_limited or self._is_held_up)
+        is_far = self._far is not None and tool.queue is not None
+        return tool.is_on_loop and not (has_needs or is_limited or is_far or self._is_held_up)
 
     def _ended_at_once(self, call: PreparedCall, outcome: Outcome) -> Coroutine[Any, Any, Any] | None:
         """Record the outcome of a call that never waited; return what has to wait for the store."""
@@ -824,7 +856,8 @@ class Driver:
     async def _write(self, call: PreparedCall) -> Reusable | None:
         """Make a write after its intent is durable, unless the run was cancelled meanwhile."""
         self._record_start(call)
-        self._writing[call.step] = call.command.timeout_s
+        # The time that a call waits for a worker of its queue does not count against its timeout, which then ends nothing here.
+        self._writing[call.step] = None if self._caller.is_far(call.tool) else call.command.timeout_s
         call.handed = elapsed_s()
         try:
             await self.journal.flush()
@@ -837,7 +870,47 @@ class Driver:
             outcome, usage = await self._make_call(call)
         finally:
             self._writing.pop(call.step, None)
+        if self._is_withdrawn(outcome):
+            await self._take_in(self.machine.withdrawn(call.step))
+            return None
         return await self._concluded(call, outcome, _NOTHING, usage)
+
+    def _is_withdrawn(self, outcome: Outcome) -> bool:
+        """Whether a call was not made because its run was cancelled while it waited in a queue."""
+        return isinstance(outcome, Failed) and outcome.code == WITHDRAWN and self.machine.is_cancelled
+
+    async def _follow(self, command: StartToolCall) -> None:
+        """Follow a call that a former owner has had a worker make, and record its outcome."""
+        step = command.step
+        try:
+            try:
+                call = self._preparation.prepare(command)
+            except ToolError as fault:  # the tool is another one than the one that was called
+                why = f"nobody follows the call any more: {fault}"
+                is_write = self.facilities.tools.get(command.tool).effect is Effect.WRITE
+                await self._take_in(CallLost(step, why) if is_write else CallFailed(step, fault.code, why))
+                return
+            call.is_begun, call.started = True, self.facilities.clock.now()
+            if call.is_write:
+                self._writing[step] = None
+            async with self.facilities.slot_for(self.row.id, None, self._semaphore):
+                outcome, usage = await self._caller.follow(call)
+            self._writing.pop(step, None)
+            if self.is_parking or not self.machine.is_running(step):
+                return
+            if self._is_withdrawn(outcome):
+                await self._take_in(self.machine.withdrawn(step))
+            else:
+                await self._concluded(call, outcome, _NOTHING, usage)
+        finally:
+            self._writing.pop(step, None)
+            self._forget(step)
+
+    def _note_unserved(self, step: str, tool: str, queue: str) -> None:
+        """Warn of a queue without a worker, each queue once."""
+        event = QueueUnserved(step, tool, queue)
+        if self._recorder.is_called(step) and self.machine.note_unserved(event):
+            self.journal.add(event, self.facilities.clock.now())
 
     def _record_start(self, call: PreparedCall) -> None:
         """Record that a call has started."""

@@ -29,7 +29,7 @@ from ...errors import (
 )
 from ...plans.immutable import immutable
 from ...plans.nearest import listing
-from ..calls.caller import callers_in, recorded_values
+from ..calls.caller import Caller, callers_in, recorded_values
 from ..calls.early import EarlySteps
 from ..calls.facilities import Facilities
 from ..events import CancelAsked, Cause, RunParked, RunResumed, RunStarted
@@ -65,7 +65,9 @@ if TYPE_CHECKING:
     from ...backends.backend import Backend
     from ...plans import Plan
     from ...plans.values import Json
-    from ...tools import Used
+    from ...tools import Tool, Used
+    from ..calls.dispatch import Preparation, PreparedCall
+    from ..calls.invoke import Outcome
 
 TELL_S: Final = 2.0  # how long to wait for a run of another process before naming that process
 TELL_AGAIN_S: Final = 60.0
@@ -241,6 +243,7 @@ class Execution:
             self.rouse if backend is None or not self._drives_here else backend.wake,
             tell=None if self._drives_here else self._tell_of_decision,
         )
+        self._watch.cancel_planning = self.decisions.cancel_planning_here
         self._identity = ""  # of the store, once a backend has asked
         self._untold = Untold(lambda: facilities.log)
         self._stranded = Stranded(self._store, self._owner, self.now)
@@ -737,6 +740,40 @@ class Execution:
         """See `BackendHost`."""
         return await self._stranded.find()
 
+    async def carry_out(self, queue: str, *, slots: int) -> None:
+        """Make the calls of the tools with a queue, for runs that are driven elsewhere, until this is cancelled.
+
+        Raises:
+            ConfigError: No tool has the queue, or there is no backend that has calls carried out.
+            ServerError: The backend cannot be reached.
+        """
+        from ..calls.far import FarLease, FarServer  # noqa: PLC0415  # only workers of a queue
+
+        far, processes = self.facilities.far, self.facilities.processes
+        if far is None:
+            raise ConfigError(
+                "queue: this engine has no backend that hands out calls, so calls of tools with a queue are made where their runs are driven. Expected "
+                'one such as Engine(backend="temporal://host:port/namespace")'
+            )
+        known = sorted({tool.queue for tool in self.facilities.tools if tool.queue is not None})
+        if queue not in known:
+            raise ConfigError(
+                f"queue: expected the queue of a tool of this engine ({listing(known) if known else 'no tool has one'}), found {queue!r}; "
+                "declare it with @tool(queue=..)"
+            )
+
+        async def make(preparation: Preparation, call: PreparedCall, tool: Tool) -> Outcome:
+            return await Caller(self.facilities, preparation, "").make_here(call, tool)
+
+        lease = FarLease(self._owner.lease.length_s)
+        processes.lease = lease.lease
+        try:
+            server = FarServer(self.facilities, lease, make)
+            await far.serve(queue, server.carry_out, lease, slots=slots, grace_s=self._write_grace_s)
+        finally:
+            processes.lease = self._owner.lease
+            lease.close()
+
     async def _dispatch(self, row: RunRow, *, is_asked: bool, take_over: bool) -> None:
         """Have the backend hand out a run that begins or goes on. Raises: ConfigError."""
         row.expect_to_go_on()
@@ -766,7 +803,7 @@ class Execution:
             return
         try:
             if (machine := await self._machine_of(taken)) is not None:
-                await self._note(taken, taken.first, machine)
+                await self._note(taken, self._with_kept(taken, machine), machine)
         finally:
             await self._let_go(taken.row)
 
@@ -839,7 +876,7 @@ class Execution:
             self._claimed[run_id] = claimed
             early: EarlySteps | None = None
             try:
-                claimed = await self.planning.count_deaths(claimed, is_asked=is_asked)
+                claimed = await self.planning.take_up(claimed, is_asked=is_asked)
                 if claimed.status in (*FINAL, RunStatus.PARKED) or run_id in self._parking:
                     return None
                 # The claim holds while the plan is made, so that no second process plans the same task and pays for it.
@@ -1019,7 +1056,7 @@ class Execution:
                     if machine is None:
                         goes_on = False
                     elif is_to_wait:
-                        goes_on = await self._note(taken, taken.first, machine)
+                        goes_on = await self._note(taken, self._with_kept(taken, machine), machine)
                     else:
                         goes_on = await self._drive_once(taken, machine, permit, early)
                 finally:
@@ -1069,7 +1106,7 @@ class Execution:
             driver.call_after(taken.deaths.suspects, permit.let_others_in)
         self._drivers[row.id] = driver
         self.facilities.semaphore.prefer(row.id, header.priority)
-        first = taken.first
+        first = self._with_kept(taken, machine)
         try:
             decisions: Sequence[Decision] = ()
             if taken.machine is None:
@@ -1144,6 +1181,19 @@ class Execution:
         else:
             await self._timers.wait(row.id, LOOK_S * max(1.0, len(self._sleeping) / LOOKS_MAX))
 
+    def _with_kept(self, taken: Taken, machine: Machine) -> Sequence[Cause]:
+        """Return the events that continue a run, which name the calls that workers of a queue go on with."""
+        if self.facilities.far is None:
+            return taken.first
+        tools = self.facilities.tools
+        kept = machine.find_kept(
+            lambda name: (tool := tools.find(name)) is not None and tool.queue is not None
+        )
+        return [
+            replace(event, kept=list(kept)) if kept and isinstance(event, RunResumed) else event
+            for event in taken.first
+        ]
+
     async def _park(self, taken: Taken, machine: Machine) -> None:
         """Record that a run is parked."""
         calls: list[Mapping[str, Json]] = [
@@ -1154,7 +1204,7 @@ class Execution:
         self.facilities.log.warning(
             "run parked", run=taken.row.id, deaths=count, calls=listing(taken.deaths.cut_off)
         )
-        await self._note(taken, [*taken.first, RunParked(count, calls)], machine)
+        await self._note(taken, [*self._with_kept(taken, machine), RunParked(count, calls)], machine)
 
     async def _note(self, taken: Taken, events: Sequence[Cause], machine: Machine) -> bool:
         """Record events of a claimed run, and the decisions about it, without a call. Return whether the run goes on."""

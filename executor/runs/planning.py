@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 from ...errors import ConfigError, EngineBug, InputRejected, PlanError, PlanningFailed, Question
 from ...plans.expressions.functions import EXPRESSION_VERSION
 from ..budget import CACHED, PlanningCost, amount_of, amounts_in
-from ..events import BudgetRaised
+from ..events import BudgetRaised, CancelAsked
 from ..fork import root_of
 from ..journal.header import Header, default_seed
 from ..journal.journal import notice_of
-from ..states import RunStatus
+from ..states import FINAL, RunStatus
 
 if TYPE_CHECKING:
     from ...plans import Plan
@@ -225,6 +225,25 @@ class Planning:
         answers = cast("list[Json]", record.get(ANSWERS, []))
         given: Json = {**asked, "answer": answer, "by": by, "at": self._facilities.clock.now()}
         return await self._set_record(row, {**record, ANSWERS: [*answers, given]}, RunStatus.QUEUED.value)
+
+    async def take_up(self, row: RunRow, *, is_asked: bool) -> RunRow:
+        """Count deaths against a claimed task, and cancel it if that decision was left for it; return its row. Raises: StoreError."""
+        row = await self.count_deaths(row, is_asked=is_asked)
+        if row.status in (*FINAL, RunStatus.PARKED):
+            return row
+        asked = [each.event for each in await self._archive.decisions(row.id)]
+        return await self.cancel(row) if any(isinstance(each, CancelAsked) for each in asked) else row
+
+    async def cancel(self, row: RunRow) -> RunRow:
+        """Record that a claimed task without a plan is cancelled; return its row. Raises: StoreError."""
+        status = RunStatus.CANCELLED.value
+        notice = notice_of(status) if self._facilities.tells_webhooks else ""
+        now = self._facilities.clock.now()
+        # The header stays as the planning left it, with its usage.
+        await self._store.set_header(row.id, row.header, None, row.epoch, status, now, notice)
+        # There is no journal that takes the decisions in.
+        await self._store.drop_decisions([each.number for each in await self._archive.decisions(row.id)])
+        return replace(row, status=status)
 
     async def _set_record(self, row: RunRow, planning: Mapping[str, Json], status: str) -> RunRow:
         """Record the state of the planning of a task; return its row. Raises: StoreError."""

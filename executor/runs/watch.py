@@ -46,7 +46,12 @@ class Watch:
         drivers: Run id -> the driver of the run.
         driving: Run id -> the work on the run: the runs that are driven, and those that are being planned.
         changes: Tell of decisions.
+
+    Attributes:
+        cancel_planning: Ends the planning of a task that is planned here, if a decision in the store says so.
     """
+
+    cancel_planning: Callable[[str], Awaitable[None]]
 
     def __init__(
         self,
@@ -66,6 +71,7 @@ class Watch:
         self._driving = driving
         self._loop: asyncio.AbstractEventLoop | None = None
         self._handover: asyncio.Task[None] | None = None
+        self._cancelling: dict[str, asyncio.Task[None]] = {}  # by task that is planned here
         self._changes = changes
         self._looked = (
             -math.inf
@@ -87,7 +93,7 @@ class Watch:
 
     def tasks(self) -> list[asyncio.Task[None]]:
         """Return the tasks on the event loop."""
-        return [self._handover] if self._handover is not None else []
+        return [*([self._handover] if self._handover is not None else []), *self._cancelling.values()]
 
     # --- on the commit thread
 
@@ -136,6 +142,17 @@ class Watch:
             if (driver := self._drivers.get(run_id)) is not None:
                 with suppress(StoreError):  # if the failure lasts, the run itself fails with it
                     await driver.take_decisions(await self._archive.decisions(run_id))
+            elif run_id in self._driving and run_id not in self._cancelling:
+                # A task of its own: a planning that ends slowly must not keep the lease from being renewed.
+                task = asyncio.get_running_loop().create_task(self._end_planning(run_id))
+                self._cancelling[run_id] = task
+
+    async def _end_planning(self, run_id: str) -> None:
+        try:
+            with suppress(StoreError):  # the next look at the store tries again
+                await self.cancel_planning(run_id)
+        finally:
+            del self._cancelling[run_id]
 
 
 # --- takeover

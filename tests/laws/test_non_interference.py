@@ -214,7 +214,9 @@ class Bank:
     """A world in which one number is untrusted, or cannot be read, and all that was paid there."""
 
     def __init__(self, number):
-        self.paid = {}
+        paid = (
+            self.paid
+        ) = {}  # the tools reach nothing else of the bank: a fingerprint reads whatever they reach
 
         def look() -> int:
             if number is None:
@@ -222,7 +224,7 @@ class Bank:
             return number
 
         def pay(n, *, ctx: Context):
-            self.paid.setdefault(step_of(ctx.step), []).append(n)
+            paid.setdefault(step_of(ctx.step), []).append(n)
             return 1
 
         one = {"type": "object", "properties": {"n": INTEGER}, "required": ["n"]}
@@ -280,7 +282,7 @@ def assert_named(plan, numbers):
     assert len(set(numbers)) == len(numbers), "two banks of one number would be one"
     banks = [bank_of(number) for number in numbers]
     for bank in banks:
-        bank.paid = {}
+        bank.paid.clear()
     report = check(plan, banks[0].tools)
     if not report.ok and {found.code for found in report.errors} != {"unsafe-flow"}:
         return  # no engine runs it

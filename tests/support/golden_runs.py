@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from firmplan import Engine, Model, OutcomeUnknown, Planner, ToolError
+from firmplan.backends import EmbeddedBackend
 from firmplan.executor import Run
+from firmplan.executor.far_call import FarCall, FarListener, NeverBegun
 from firmplan.testing import ScriptedModel
 from firmplan.tools import Artifact, Context, Tool, tool
 
@@ -326,6 +328,37 @@ async def make(store: Path) -> None:
     await _changed(store, tools)
     await _timed(store, tools)
     await _planned(store, tools)
+    await _queued(store)
+
+
+class Unserved(EmbeddedBackend):
+    """Has the calls of tools with a queue made by workers, of which there is none."""
+
+    @property
+    def far_calls(self) -> Unserved:
+        """Itself."""
+        return self
+
+    async def begin(self, call: FarCall) -> None:
+        """Take a call."""
+
+    async def follow(self, call: FarCall, listener: FarListener) -> NeverBegun:
+        """Say that nobody makes it."""
+        listener.unserved(call.queue)
+        return NeverBegun("no worker made the call")
+
+
+async def _queued(store: Path) -> None:
+    """Call a tool whose queue has no worker."""
+
+    @tool(effect="read", queue="gpu")
+    def far() -> int:
+        """Return a number."""
+        return 1
+
+    plan = {"firmplan": 1, "steps": [{"id": "far", "tool": "far"}]}
+    async with Engine([far], store=store, backend=Unserved()) as engine:
+        await engine.run(plan, run_id="queued")
 
 
 async def _changed(store: Path, tools: list[Tool]) -> None:

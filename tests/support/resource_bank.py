@@ -28,38 +28,15 @@ def named_steps(report, codes):
     return {name for match in found if match for name in match.groups()}
 
 
-class Bank:
-    """A world with an untrusted number, two resources, and all that was written."""
+class World:
+    """What two resources hold, and all that was written. It stands apart from the tools: whatever holds them is code of theirs, which a fingerprint reads."""
 
-    def __init__(self, number):
-        self.held = {"a": 0, "b": 0}
-        self.written = {}
-        one = {"type": "object", "properties": {"n": INTEGER}, "required": ["n"]}
-        options = {"returns": INTEGER, "version": 1}
-        self.tools = [
-            Tool.from_callable(
-                lambda: number,
-                name="look",
-                parameters={"type": "object", "properties": {}},
-                effect="read",
-                resource="web",
-                trust="untrusted",
-                **options,
-            )
-        ]
-        for resource in RESOURCES:
-            for name, effect, function in (
-                (f"get_{resource}", "read", self.get(resource)),
-                (f"put_{resource}", "write", self.put(resource)),
-            ):
-                made = Tool.from_callable(
-                    function, name=name, parameters=one, effect=effect, resource=resource, **options
-                )
-                self.tools.append(made)
+    def __init__(self):
+        self.begin_anew()
 
     def begin_anew(self):
         """Forget what was written."""
-        self.held = dict.fromkeys(self.held, 0)
+        self.held = {"a": 0, "b": 0}
         self.written = {}
 
     def found(self, resource):
@@ -80,6 +57,43 @@ class Bank:
             return (n + found) % 97
 
         return put
+
+
+class Bank:
+    """A world with an untrusted number, two resources, and all that was written."""
+
+    def __init__(self, number):
+        self._world = World()
+        one = {"type": "object", "properties": {"n": INTEGER}, "required": ["n"]}
+        options = {"returns": INTEGER, "version": 1}
+        self.tools = [
+            Tool.from_callable(
+                lambda: number,
+                name="look",
+                parameters={"type": "object", "properties": {}},
+                effect="read",
+                resource="web",
+                trust="untrusted",
+                **options,
+            )
+        ]
+        for resource in RESOURCES:
+            for name, effect, function in (
+                (f"get_{resource}", "read", self._world.get(resource)),
+                (f"put_{resource}", "write", self._world.put(resource)),
+            ):
+                made = Tool.from_callable(
+                    function, name=name, parameters=one, effect=effect, resource=resource, **options
+                )
+                self.tools.append(made)
+
+    @property
+    def written(self):
+        return self._world.written
+
+    def begin_anew(self):
+        """Forget what was written."""
+        self._world.begin_anew()
 
 
 def banks_of(numbers, *more):

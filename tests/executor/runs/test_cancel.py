@@ -9,6 +9,7 @@ from firmplan import InputRejected
 from firmplan.executor import Header, ToolsetLock
 from firmplan.testing import ScriptedTool
 from rig import Rig, plan_of
+from waiting_for import PATIENCE_S, until
 
 PLAN = plan_of({"id": "a", "set": 1}, output="${a}")
 WAITS = plan_of({"id": "p", "tool": "pay"}, output="${p}")
@@ -68,19 +69,39 @@ def test_a_task_that_is_being_planned_is_cancelled_with_its_planning(tmp_path):
     asyncio.run(main())
 
 
-def test_a_task_that_another_process_plans_is_not_cancelled(tmp_path):
-    """Whoever plans it goes on; the message says so."""
+def test_a_task_that_another_process_plans_is_cancelled_there(tmp_path):
+    """The process that plans finds the decision in the store, ends the planning, and keeps its cost; nothing is left for anybody to take in."""
     store = str(tmp_path / "s.db")
 
     async def main():
         async with Rig([], store) as rig, Rig([], store) as other:
             made, work = await planning(rig)
-            with pytest.raises(InputRejected, match="run t is being planned by another process"):
-                await other.decisions.cancel("t")
-            assert not work.done()
-            row = await other.execution.archive.row("t")
-            assert (row.status, row.owner) == ("queued", rig.execution._owner.name)
-            assert not made.is_cut_off
+            assert (await other.decisions.cancel("t")).status == "queued"
+            await asyncio.wait([work], timeout=PATIENCE_S)
+            assert made.is_cut_off
+            row = await until(lambda: other.execution.archive.row("t"), lambda row: row.status == "cancelled")
+            assert (row.owner, row.plan_digest) == (None, None)
+            assert Header.from_dict(row.header).planning_cost["tokens"] == 30
+            assert other.store.list_decided() == []
+
+    asyncio.run(main())
+
+
+def test_a_cancel_outlives_the_process_that_plans(tmp_path):
+    """It dies before it has looked: whoever has the task next plans nothing."""
+    store = str(tmp_path / "s.db")
+
+    async def main():
+        async with Rig([], store) as rig, Rig([], store) as other:
+            await task(rig)
+            claimed = await rig.execution._owner.claim(rig.store, "t")
+            assert (await other.decisions.cancel("t")).status == "queued"
+            await rig.execution._owner.let_go(rig.store, claimed)
+            made = other.execution.planning.planner = Planning()
+            await asyncio.wait([await other.execution.go_on("t")], timeout=PATIENCE_S)
+            assert (await other.execution.archive.row("t")).status == "cancelled"
+            assert not made.begun.is_set()
+            assert other.store.list_decided() == []
 
     asyncio.run(main())
 
