@@ -154,7 +154,8 @@ class TemporalFarCalls:
         await self._once(self._handle(call_id).cancel(reason="the run does not wait for the call any more"))
 
     def _handle(self, call_id: str) -> ActivityHandle[dict[str, Any]]:
-        return self._backend.client.get_activity_handle(call_id, result_type=dict)
+        result_type: type[dict[str, Any]] = dict
+        return self._backend.client.get_activity_handle(call_id, result_type=result_type)
 
     async def _start(self, call: FarCall, *, delay: timedelta | None = None) -> ActivityHandle[Any]:
         facts = {
@@ -217,7 +218,7 @@ class TemporalFarCalls:
                 return Answered((await handle.result())["outcome"])
             except ActivityFailureError as failed:
                 cause = failed.cause
-                why = str(cause) if cause is not None else str(failed)
+                why = str(cause)
                 return await self._asked(lambda: self._ending(handle, call, cause, why), call)  # noqa: B023  # awaited here
             except RPCError as fault:
                 if fault.status == RPCStatusCode.NOT_FOUND:

@@ -330,7 +330,9 @@ class FlowPolicy:
         is_write, asks = Effect.WRITE in (now.effect, signature.effect), approval_kind(now)
         is_open = not is_write and not egress and asks == "never" and not is_judged
         # Whatever goes to such a tool is allowed, so nobody asks for its parameters.
-        names = {} if is_open else cast("Mapping[str, Json]", now.parameters.get("properties") or {})
+        names: Mapping[str, Json] = {}
+        if not is_open:
+            names = cast("Mapping[str, Json]", now.parameters.get("properties") or {})
         made = self._terms[name] = _Terms(
             is_write=is_write,
             allow_untrusted=allowed,

@@ -29,6 +29,10 @@ NOT_RUN = {
         "docs/FLEET.md",
         "pip install 'firmplan[server,temporal]'",
     ): "needs a Temporal server and PostgreSQL",
+    (
+        "docs/FLEET.md",
+        'firmplan worker --queue gpu --slots 2 --tools tools.py   # makes up to 2 calls at a time of the tools with @tool(queue="gpu"); drives no runs',
+    ): "needs a Temporal server and PostgreSQL",
     ("docs/GUARDS.md", "MODEL       GUARD          HOLDS  HELD  REFUSED  UNASKED"): "figures of a real model",
     (
         "docs/GUARDS.md",
