@@ -67,7 +67,7 @@ def test_the_defaults_of_tool_are_those_of_the_contract():
         "approval_expires": None,
         "guard": (),
     }
-    later |= {"results": None, "example": None}
+    later |= {"results": None, "example": None, "queue": None}
     assert found == expected | later
     assert list(found)[: len(expected)] == list(expected)
 

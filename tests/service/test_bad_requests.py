@@ -8,7 +8,7 @@ import pytest
 MISFITS = {
     "no body": (
         ("POST", "/v1/runs", ""),
-        [("$", "plan, plan_name, plan_digest, inputs, budget, deadline, returns, found no body")],
+        [("$", "plan, plan_name, plan_digest, inputs, budget, deadline, priority, returns, found no body")],
     ),
     "no object": (("POST", "/v1/runs", "[]"), [("$", "expected object, found []")]),
     "no plan": (
@@ -24,7 +24,7 @@ MISFITS = {
         [
             (
                 "$.plna",
-                "plan, plan_name, plan_digest, inputs, budget, deadline, returns, found 'plna'; did you mean 'plan'?",
+                "plan, plan_name, plan_digest, inputs, budget, deadline, priority, returns, found 'plna'; did you mean 'plan'?",
             )
         ],
     ),
