@@ -32,8 +32,8 @@ from .transports import Opened, opened
 PATH: Final = "/mcp"
 ANSWERS_S: Final = 5.0
 """Seconds in which calls that wait for runs get their answers when the server stops."""
-WRITING_S: Final = 0.5
-"""Seconds for the last answers to be written."""
+WRITING_S: Final = 5.0
+"""Seconds for the last answers to be written, however busy the machine is; the server stops as soon as they are."""
 
 
 def serve_http(  # the settings of a server
@@ -75,15 +75,18 @@ def serve_http(  # the settings of a server
         ):
             manager = StreamableHTTPSessionManager(served.server, max_request_body_size=limits.body_bytes)
             # The SDK refuses a body that is too large in the words of its protocol, so that the guard counts none.
+            answers = _Answers(Starlette(routes=[Route(PATH, StreamableHTTPASGIApp(manager))]))
             guarded = Guard(
-                _Owned(Starlette(routes=[Route(PATH, StreamableHTTPASGIApp(manager))])),
+                _Owned(answers),
                 keys=KeyRing(engine, api_keys),
                 # The tools of MCP know no tenants, and can do everything.
                 scope=SERVER,
                 hosts=hosts,
                 limits=replace(limits, body_bytes=sys.maxsize),
             )
-            sessions = asyncio.create_task(_keep_sessions(manager, served), name="firmplan mcp sessions")
+            sessions = asyncio.create_task(
+                _keep_sessions(manager, served, answers), name="firmplan mcp sessions"
+            )
             try:
                 await serve_app(
                     guarded,
@@ -101,7 +104,7 @@ def serve_http(  # the settings of a server
     return drive(work, stopped=Exit.OK)
 
 
-async def _keep_sessions(manager: StreamableHTTPSessionManager, served: Opened) -> None:
+async def _keep_sessions(manager: StreamableHTTPSessionManager, served: Opened, answers: _Answers) -> None:
     """Keep the sessions open until the server stops; then end them, since a client's stream for notices does not end by itself."""
     calls = served.tools.calls
     async with manager.run():
@@ -111,7 +114,36 @@ async def _keep_sessions(manager: StreamableHTTPSessionManager, served: Opened) 
             async with asyncio.timeout(ANSWERS_S):
                 await calls.answered()
         # The SDK does not say when an answer has been written, and ending the session before that would lose it.
-        await asyncio.sleep(WRITING_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(WRITING_S):
+                await answers.written()
+
+
+class _Answers:
+    """ASGI middleware that knows whether clients still receive answers. What they listen to with GET has no end, and does not count."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._open = 0
+        self._none_open = asyncio.Event()
+        self._none_open.set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("method") != "POST":
+            await self._app(scope, receive, send)
+            return
+        self._open += 1
+        self._none_open.clear()
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._open -= 1
+            if not self._open:
+                self._none_open.set()
+
+    async def written(self) -> None:
+        """Wait until no POST is being answered."""
+        await self._none_open.wait()
 
 
 class _Owned:
