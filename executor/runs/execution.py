@@ -205,10 +205,10 @@ class Execution:
         self._timers = Timers(facilities.clock, self._wake)
         self._wakes = asyncio.Semaphore(WAKES_MAX)
         facilities.wake_at = self._timers.set
-        self._sleeping = set[str]()  # runs that a `wait` step lets go on: whoever waits for them sits it out
-        self._handed = set[
-            str
-        ]()  # runs that callers of `drive` drive: nothing goes on with them beside these
+        # Runs that a `wait` step lets go on: whoever waits for them sits it out.
+        self._sleeping: set[str] = set()
+        # Runs that callers of `drive` drive: nothing goes on with them beside these.
+        self._handed: set[str] = set()
         self._parking: dict[str, asyncio.Task[None]] = {}  # by run: the work that stops it here
         self._parked: set[str] = set()  # runs that were stopped here, and that nobody has asked for since
         self._is_closing = False
