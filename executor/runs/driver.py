@@ -22,7 +22,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ...errors import ConfigError, EngineBug, ToolError
-from ...plans.collecting import Aside
+from ...plans.collecting import Aside, new_objects, uncollected
 from ...plans.signature import Effect
 from ...tools import Tool, Used
 from ..calls.caller import Caller, Nondeterminism, Usage
@@ -1056,34 +1056,55 @@ def expect_outcomes(machine: Machine) -> None:
 
 
 # --- Python's garbage collector
-#
-# A plan of thousands of steps is a hundred thousand objects that live long and hold no garbage, but each full collection scans them all:
-# that was half of the time of a step in a large run. So the objects that exist when a run starts are frozen (`gc.freeze`) until no run is
-# driven or replayed. New objects are collected as usual; only cycles among the frozen objects that become garbage have to wait.
+
+
+PYTHONS_YOUNG: Final = (700, 2_000)
+"""After how many new objects Python looks for garbage among them (3.11, 3.13), where the program says nothing else."""
+YOUNG_MAX: Final = 10_000
+"""The same while runs are driven: a twentieth of the time of a step. More gains little, and garbage may hold large values."""
+MIDDLE_MAX: Final = 3
+"""After how many such looks Python looks at what they have left. Its own 10 would be too many, since the looks are rarer."""
 
 
 class _HeapFrozen:
-    """Keeps the garbage collector from scanning the objects that exist now, as long as any run is inside.
+    """Keeps the collector from looking through the objects that exist now, as long as any run is inside, and has it look more rarely.
 
-    It counts the runs that are driven or replayed, over all event loops of the process. A program that freezes objects itself is left alone.
+    A plan of thousands of steps is a hundred thousand objects that live long and hold no garbage, but each full collection looks at them all:
+    that was half of the time of a step in a large run. So the objects that exist when a run starts are frozen (`gc.freeze`) until no run is
+    driven. New objects are collected as usual, but after more of them; only cycles among the frozen objects that become garbage have to wait.
+
+    It counts the runs that are driven, over all event loops of the process. A program that freezes objects itself is left alone, and so are
+    thresholds that it has set.
     """
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._runs = 0
         self._is_ours = False
+        self._thresholds: tuple[int, int, int] | None = None  # Python's, while ours are set
+        self._set: tuple[int, int, int] | None = None
 
     def __enter__(self) -> None:
+        uncollected.collect_if_due()  # outside the lock: finalizers of the program run here
         with self._lock:
             self._runs += 1
             if self._runs == 1 and not Aside.is_of_program():
+                uncollected.add(new_objects())
                 gc.freeze()
                 self._is_ours = Aside.is_on = True
+                young, middle, old = thresholds = gc.get_threshold()
+                if young in PYTHONS_YOUNG:
+                    self._thresholds = thresholds
+                    self._set = YOUNG_MAX, min(middle, MIDDLE_MAX), old
+                    gc.set_threshold(*self._set)
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._runs -= 1
             if self._runs == 0 and self._is_ours:
+                if self._thresholds is not None and gc.get_threshold() == self._set:
+                    gc.set_threshold(*self._thresholds)
+                self._thresholds = None
                 gc.unfreeze()
                 self._is_ours = Aside.is_on = False
 

@@ -859,6 +859,21 @@ class SqlStore(ABC):
         lines = {"first": batch.first_seq, "lines": b"\n".join(batch.lines), "head": batch.head}
         sql.send(_behind(_ADD_LINES, stands), place | lines)
         _put_values(sql, batch, condition=stands, values=place)
+        if batch.opened or batch.closed:
+            self._note_writes(sql, batch, place, stands)
+        if batch.decided:
+            sql.send(_behind(_DROP_DECIDED, stands), place | {"decided": list(batch.decided)})
+        if batch.due is not None:
+            statement = _KEEP_DUE if batch.due else _DROP_DUE
+            sql.send(_behind(statement, stands), place | ({"due": float(batch.due)} if batch.due else {}))
+        if batch.notice:
+            seq = batch.first_seq - 1 + len(batch.lines)
+            told = {"event": batch.notice, "seq": seq, "at": float(batch.updated)}
+            sql.send(_behind(ADD_NOTICE, stands), place | told)
+            self._tell(sql, "webhooks")
+
+    def _note_writes(self, sql: Sql, batch: Batch, place: dict[str, object], stands: str) -> None:
+        """Open and close the writes of a batch, and count them on their resources, if the condition `stands` is true."""
         writes = _behind(_WRITES_OF, stands)
         # A write that ends and begins again in one batch is counted twice, and stays open.
         both = set(batch.opened).intersection(batch.closed)
@@ -871,16 +886,6 @@ class SqlStore(ABC):
             self._raise_epochs(sql, writes, place | {"steps": [*batch.opened, *ended]})
         if ended:
             sql.send(_behind(_CLOSE_WRITES, stands), place | {"steps": ended})
-        if batch.decided:
-            sql.send(_behind(_DROP_DECIDED, stands), place | {"decided": list(batch.decided)})
-        if batch.due is not None:
-            statement = _KEEP_DUE if batch.due else _DROP_DUE
-            sql.send(_behind(statement, stands), place | ({"due": float(batch.due)} if batch.due else {}))
-        if batch.notice:
-            seq = batch.first_seq - 1 + len(batch.lines)
-            told = {"event": batch.notice, "seq": seq, "at": float(batch.updated)}
-            sql.send(_behind(ADD_NOTICE, stands), place | told)
-            self._tell(sql, "webhooks")
 
     def _move(self, sql: Sql, batch: Batch, *, keeps_status: bool = False) -> Cursor:
         """Move the run's row behind a batch if its owner still has the run, and with `keeps_status` only if its status stays what it is."""

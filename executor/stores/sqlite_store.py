@@ -66,6 +66,9 @@ _ADD_SEGMENT: Final = ADD_SEGMENT.replace("@", "")
 FEW: Final = (
     2  # values of a list that is no JSON: a write that ends and the next one that begins are two steps
 )
+_HAND_OVER: Final = (
+    "UPDATE OR IGNORE @open_writes SET step=:step WHERE run_id=:run AND step=:ended AND resource=:resource"
+)
 KEYS_ASKED: Final = 32  # keys that one query looks for: a list of marks has a fixed length, so that SQLite prepares the statement once
 _FIND_NUMBERS: Final = (
     f"SELECT prefix, number FROM reuse_keys WHERE prefix IN ({', '.join('?' * KEYS_ASKED)})"
@@ -322,6 +325,17 @@ class SqliteStore(SqliteFile, SqlStore):
         if moved.rowcount == 1:
             self._add(sql, batch, "1=1")
         return moved
+
+    def _note_writes(self, sql: Sql, batch: Batch, place: dict[str, object], stands: str) -> None:
+        """See `SqlStore`. A write that ends as the next one on its resource begins hands its row over, which is no change for any reader."""
+        # Epochs tell a read whether a write has begun or ended since. Of a chain of writes, one is open all the time: nobody keeps or reuses a read of
+        # its resource meanwhile, and the first one that began and the last one that ends are counted. This is a tenth of the time of a write.
+        if len(batch.opened) == len(batch.closed) == 1:
+            ((step, resource),) = batch.opened.items()
+            handed = {"step": step, "resource": resource, "ended": batch.closed[0]}
+            if step != batch.closed[0] and sql.send(_HAND_OVER, {**place, **handed}).rowcount == 1:
+                return
+        super()._note_writes(sql, batch, place, stands)
 
     # --- large headers
 

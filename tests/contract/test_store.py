@@ -740,6 +740,42 @@ def test_a_write_that_ends_and_begins_again_in_one_batch_stays_open(make_store):
     with_store(make_store, law)
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_a_read_is_kept_only_where_no_write_began_or_ended(make_store, seed):
+    """Whatever batches writes come in: between two looks at which no write on a resource is open, its epoch stays if no write came, and else changes."""
+    random = Random(seed)
+    names = ["box", "mail", EVERYTHING]
+
+    async def law(store):
+        row = await claimed(store)
+        under_way: dict[str, str] = {}
+        looks = [(await store.epochs(names), frozenset[str]())]
+        for number in range(60):
+            # A chain is most common: one ends, and one begins. A step may begin anew, as after a failure, and be open already, as after a death.
+            closed = random.sample(sorted(under_way), min(len(under_way), random.choice([0, 1, 1, 1, 2])))
+            opened = {
+                random.choice([f"s{number}{at}", *under_way]): random.choice(names[:2])
+                for at in range(random.choice([0, 1, 1, 1, 2]) if number % 5 else 0)
+            }
+            touched = {*(under_way[step] for step in closed), *opened.values()}
+            touched |= {under_way[step] for step in opened if step in under_way}
+            under_way = {step: name for step, name in under_way.items() if step not in closed} | opened
+            batch = batch_of(row, b"x", closed=closed, opened=opened)
+            await append(store, batch)
+            row = after(row, batch)
+            found = await store.epochs(names)
+            assert found.open == {*under_way.values(), *([EVERYTHING] if under_way else [])}
+            looks.append((found, frozenset({*touched, *([EVERYTHING] if touched else [])})))
+        for at, (before, _) in enumerate(looks):
+            changed: set[str] = set()
+            for now, touched_since in looks[at + 1 :]:
+                changed |= touched_since
+                for name in set(names) - before.open - now.open:
+                    assert (before.count[name] != now.count[name]) == (name in changed)
+
+    with_store(make_store, law)
+
+
 def test_closing_a_write_that_is_not_open_changes_no_epoch(make_store):
     """A decision may close what nobody opened."""
 

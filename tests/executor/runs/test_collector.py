@@ -7,8 +7,10 @@ import weakref
 
 import pytest
 from firmplan import Engine, ToolError, tool
-from firmplan.executor.runs.driver import heap_frozen
-from firmplan.plans.collecting import PYTHONS_OWN_MAX, Aside, collector_paused
+from firmplan.executor.runs import driver
+from firmplan.executor.runs.driver import PYTHONS_YOUNG, YOUNG_MAX, heap_frozen
+from firmplan.plans import collecting
+from firmplan.plans.collecting import PYTHONS_OWN_MAX, Aside, Uncollected, collector_paused
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +57,62 @@ def test_what_the_process_put_aside_is_counted_once(monkeypatch):
         with heap_frozen:
             pass
     assert len(counts) == 1
+
+
+@pytest.fixture
+def thresholds():
+    """Those of Python, and in the end those that were set."""
+    before = gc.get_threshold()
+    gc.set_threshold(PYTHONS_YOUNG[0], 10, 10)
+    yield gc.get_threshold()
+    gc.set_threshold(*before)
+
+
+def test_the_collector_looks_more_rarely_while_runs_are_driven(thresholds):
+    """Until the last of them has stopped."""
+    with heap_frozen:
+        with heap_frozen:
+            assert gc.get_threshold()[0] == YOUNG_MAX
+        assert gc.get_threshold()[0] == YOUNG_MAX
+    assert gc.get_threshold() == thresholds
+
+
+@pytest.mark.usefixtures("thresholds")
+def test_thresholds_of_the_program_stay():
+    """Whether it set them before a run, or during one."""
+    gc.set_threshold(5_000, 20, 30)
+    with heap_frozen:
+        assert gc.get_threshold() == (5_000, 20, 30)
+    gc.set_threshold(0, 10, 10)
+    with heap_frozen:
+        assert gc.get_threshold()[0] == 0
+    gc.set_threshold(PYTHONS_YOUNG[0], 10, 10)
+    with heap_frozen:
+        gc.set_threshold(1_234, 5, 6)
+    assert gc.get_threshold() == (1_234, 5, 6)
+
+
+class Cycle:
+    """Garbage once nobody has it."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.mark.usefixtures("thresholds")
+def test_garbage_of_many_short_runs_goes(monkeypatch):
+    """Putting objects aside makes Python count anew, so that after runs that are short it would never look at all."""
+    monkeypatch.setattr(collecting, "UNCOLLECTED_MIN", 5_000)
+    fresh = Uncollected()
+    monkeypatch.setattr(collecting, "uncollected", fresh)
+    monkeypatch.setattr(driver, "uncollected", fresh)
+    first = weakref.ref(Cycle())
+    for number in range(100):
+        made = [Cycle() for _ in range(300)]  # fewer than Python waits for
+        del made
+        with heap_frozen if number % 2 else collector_paused():
+            pass
+    assert first() is None
 
 
 def test_a_run_sees_garbage_collected_and_leaves_the_collector_as_it_was(tmp_path):
