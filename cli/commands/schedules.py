@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import screen
-from .command import MOVES, STORE, TOOLS_AND_STORE, Budget, CommandGroup, Inputs
-from .failure import Exit
+from .. import screen
+from ..command import MOVES, STORE, TOOLS_AND_STORE, Budget, CommandGroup, Inputs
+from ..failure import Exit
 
 if TYPE_CHECKING:
-    from ..engine import Engine
-    from ..schedules import Fire, Schedule
-    from .invocation import Invocation
+    from ...engine import Engine
+    from ...schedules import Fire, Schedule
+    from ..invocation import Invocation
 
 commands = CommandGroup()
 schedule_commands = commands.group(
@@ -66,9 +66,9 @@ async def schedules_add(
         paused: Make it without letting it run yet.
         replace: Change the schedule if there is one of that name.
     """
-    from ..executor.runs.archive import qualified, split_name
-    from ..schedules import ANY_REVISION
-    from .arguments import get_saved_plan, read_budget, read_inputs
+    from ...executor.runs.archive import qualified, split_name
+    from ...schedules import ANY_REVISION
+    from ..arguments import get_saved_plan, read_budget, read_inputs
 
     async with invocation.engine() as engine:
         saved = qualified(plan, split_name(name)[0])
@@ -127,7 +127,7 @@ async def schedules_list(invocation: Invocation) -> int:
 @schedule_commands.command(uses=STORE, example="hourly-report")
 async def schedules_show(invocation: Invocation, name: ScheduleName) -> int:
     """Show a schedule, its next times, and what became of the last ones."""
-    from ..plans.durations import duration_text
+    from ...plans.durations import duration_text
 
     async with invocation.look() as engine:
         found = await engine.get_schedule(name)
