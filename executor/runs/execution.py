@@ -42,7 +42,6 @@ from ..journal.toolset_lock import digest_of_toolset
 from ..limits import LEASE_S, PARK_AFTER, PARK_GRACE_S
 from ..machine import Machine
 from ..states import FINAL, UNDER_WAY, RunStatus
-from ..stores.sql_store import SqlStore
 from ..stores.store import Decision, OwnerName, RunRow
 from .archive import Archive, Standing
 from .changes import POLL_S, Changes, Followed
@@ -718,9 +717,12 @@ class Execution:
     async def store_identity(self) -> str:
         """See `BackendHost`."""
         if not self._identity:
-            assert isinstance(self._store, SqlStore), "a store that processes share is in a database"
             self._identity = await self._store.identity()
         return self._identity
+
+    async def find_run(self, run_id: str) -> RunRow:
+        """See `BackendHost`."""
+        return await self.archive.row(run_id)
 
     @property
     def toolset_digest(self) -> str:
