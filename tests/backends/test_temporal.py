@@ -18,6 +18,7 @@ import structlog
 from firmplan import Engine, InputRejected, Submitter, Toolset, tool
 from firmplan.backends.temporal import TemporalAddress, worker
 from firmplan.backends.temporal.backend import FAIRNESS_KEY_BYTES_MAX, Gate
+from firmplan.backends.temporal.workflow import TENANT
 from firmplan.errors import ConfigError, StoreError
 from firmplan.executor.journal.toolset_lock import digest_of_toolset
 from firmplan.executor.runs import stranded
@@ -168,7 +169,9 @@ async def test_a_server_that_was_away_loses_nothing(
         try:
             late = (await front.submit(held_and_noted(tmp_path, "late"))).id
             # As if the process had died before it told Temporal.
-            untold = await front.accept(held_and_noted(tmp_path, "untold"))
+            untold = await front.accept(
+                held_and_noted(tmp_path, "untold"), priority=1, submitter=Submitter("ada", tenant="acme")
+            )
             await front.approve(paid, "p", by="ann")
             for name in ("held", "late", "untold"):
                 (tmp_path / f"{name}.go").touch()
@@ -178,6 +181,11 @@ async def test_a_server_that_was_away_loses_nothing(
         for run_id in (late, untold, paid):
             await until(lambda run_id=run_id: front.status(run_id), lambda status: status == "succeeded")
         assert sorted((tmp_path / "ledger").read_text().split()) == ["held", "late", "untold"]
+        # A worker started its workflow: with what the store says of the run.
+        found = await front._backend.client.get_workflow_handle(untold).describe()
+        key = found.raw_description.workflow_execution_info.priority
+        assert (key.priority_key, key.fairness_key) == (1, "acme")
+        assert found.typed_search_attributes.get(TENANT) == "acme"
 
 
 @in_loop

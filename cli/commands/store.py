@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import InputRejected
-from . import screen
-from .command import STORE, CommandGroup, RunId
-from .failure import Exit
+from ...errors import InputRejected
+from .. import screen
+from ..command import STORE, CommandGroup, RunId
+from ..failure import Exit
 
 if TYPE_CHECKING:
-    from ..executor import CacheStats, RunSummary
-    from ..executor.stores.location import StoreLocation
-    from .invocation import Invocation
+    from ...executor import CacheStats, RunSummary
+    from ...executor.stores.location import StoreLocation
+    from ..invocation import Invocation
 
 commands = CommandGroup()
 TIME = "%Y-%m-%d %H:%M:%S"
@@ -51,8 +51,8 @@ async def runs(
         cursor: Continue where an earlier list ended.
         tree: Put forks, retries and kept replays under their parent.
     """
-    from ..executor import RunFilter
-    from .report import continues_elsewhere, resume_line
+    from ...executor import RunFilter
+    from ..report import continues_elsewhere, resume_line
 
     settings = invocation.settings
     where = RunFilter(text=text) if text is not None else None
@@ -122,7 +122,7 @@ def _run_row(run: RunSummary, depth: int | None = None) -> tuple[str, ...]:
 @run_commands.command(uses=STORE, at_server=True, example="run_be40097b6b473dae")
 async def runs_delete(invocation: Invocation, run_id: RunId) -> int:
     """Delete a run that has ended. A run with children (forks, retries, kept replays) stays."""
-    from ..engine import Engine
+    from ...engine import Engine
 
     async with invocation.reach() as engine:
         if isinstance(engine, Engine):
@@ -147,7 +147,7 @@ async def runs_prune(
         keep_failed: Keep runs that failed.
         dry_run: Delete nothing, and list the runs that would be deleted.
     """
-    from ..executor.runs.store_care import ENDED
+    from ...executor.runs.store_care import ENDED
 
     statuses = [status for status in ENDED if status != "failed"] if keep_failed else None
     async with invocation.look() as engine:
@@ -212,7 +212,7 @@ async def store_upgrade(invocation: Invocation) -> int:
 
 async def _expect_store(invocation: Invocation) -> StoreLocation:
     """Return the store's location. Raises: InputRejected: there is no store, and these commands make none."""
-    from ..executor.stores.location import open_location
+    from ...executor.stores.location import open_location
 
     location = open_location(invocation.settings.store)
     if location.path is None and not location.is_shared:

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import InputRejected
-from ..plans.visible import visible
-from . import screen
-from .command import STORE, TOOLS_AND_STORE, AnyRun, CommandGroup, RunId
-from .completion import complete_steps
-from .failure import Exit
+from ...errors import InputRejected
+from ...plans.visible import visible
+from .. import screen
+from ..command import STORE, TOOLS_AND_STORE, AnyRun, CommandGroup, RunId
+from ..completion import complete_steps
+from ..failure import Exit
 
 if TYPE_CHECKING:
-    from .invocation import Invocation
+    from ..invocation import Invocation
 
 commands = CommandGroup()
 BUNDLE = ".bundle"
@@ -41,7 +41,7 @@ ExitCode = Annotated[
 @commands.command(uses=TOOLS_AND_STORE, at_server=True, example="run_be40097b6b473dae --tools tools.py")
 async def verify(invocation: Invocation, run_id: RunId) -> int:
     """Call a run's pure steps again, in fresh processes. The answer names tools that are not deterministic (exit code 3)."""
-    from .invocation import NO_TOOLS
+    from ..invocation import NO_TOOLS
 
     async with invocation.reach() as engine:
         found = await engine.verify(run_id)
@@ -102,7 +102,7 @@ async def diff(
     else:
         text = screen.value_text(found.to_dict())
     if output is not None:
-        from ..tools.private_file import write_private
+        from ...tools.private_file import write_private
 
         try:
             write_private(output, f"{visible(text)}\n".encode())
@@ -133,7 +133,7 @@ async def record(
         output (FILE): Where it goes: tests/golden/NAME.bundle.
         plan (PLAN): A plan's file, which the test compares with this run.
     """
-    from ..plans import Plan
+    from ...plans import Plan
 
     if output.suffix != BUNDLE:
         raise InputRejected(
@@ -210,8 +210,8 @@ async def shadow(
         base_url (URL): The new model's endpoint; default: the usual one.
         plan (PLAN): An edited plan, such as one with another prompt.
     """
-    from ..plans import Plan
-    from ..tools import Model
+    from ...plans import Plan
+    from ...tools import Model
 
     edited = None if plan is None else Plan.load(plan)
     async with invocation.look() as engine:

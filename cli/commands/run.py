@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import InputRejected
-from . import screen
-from .command import MOVES, STORE, AnyRun, Budget, CommandGroup, Inputs, PlanOrTask, RunId
-from .failure import Exit
+from ...errors import InputRejected
+from .. import screen
+from ..command import MOVES, STORE, AnyRun, Budget, CommandGroup, Inputs, PlanOrTask, RunId
+from ..failure import Exit
 
 if TYPE_CHECKING:
-    from ..executor import Run
-    from ..plans import Json, Plan
-    from .invocation import Invocation
-    from .remote import AnyEngine
+    from ...executor import Run
+    from ...plans import Json, Plan
+    from ..invocation import Invocation
+    from ..remote import AnyEngine
 
 commands = CommandGroup()
 
@@ -53,8 +53,8 @@ async def run(
         reuse: Reuse earlier results where nothing changed.
         stream: Start steps while the plan is being written; writes wait for the complete plan.
     """
-    from .arguments import Task, checked, find_target, read_budget, read_inputs, read_task
-    from .following import RunFollower
+    from ..arguments import Task, checked, find_target, read_budget, read_inputs, read_task
+    from ..following import RunFollower
 
     follower = RunFollower(invocation)
     with follower.interruptible():
@@ -88,7 +88,7 @@ async def run(
 
 
 async def _find_run(engine: AnyEngine, run_id: str | None) -> Run | None:
-    from ..errors import RunNotFound
+    from ...errors import RunNotFound
 
     try:
         return None if run_id is None else await engine.get(run_id)
@@ -98,7 +98,7 @@ async def _find_run(engine: AnyEngine, run_id: str | None) -> Run | None:
 
 def _existing(run: Run) -> str:
     """Return the note that the run of this id existed before this command."""
-    from ..executor.states import FINAL
+    from ...executor.states import FINAL
 
     if run.status in FINAL:
         return f"run {run.id} has ended before and is not repeated; this is its outcome"
@@ -118,11 +118,11 @@ async def resume(
     Args:
         take_over: Take the run from a process that drives it and hangs.
     """
-    from ..errors import ConfigError
-    from .arguments import read_budget
-    from .following import RunFollower
-    from .invocation import NO_TOOLS
-    from .report import retry_line
+    from ...errors import ConfigError
+    from ..arguments import read_budget
+    from ..following import RunFollower
+    from ..invocation import NO_TOOLS
+    from ..report import retry_line
 
     raised = read_budget(budget or ())
     follower = RunFollower(invocation, has_changed=raised is not None)
@@ -146,7 +146,7 @@ async def resume(
 @commands.command(uses=STORE, at_server=True, example="run_be40097b6b473dae")
 async def watch(invocation: Invocation, run_id: RunId) -> int:
     """Show a run's progress until it ends or waits. Nothing is driven: another process or a server runs it."""
-    from .following import RunFollower
+    from ..following import RunFollower
 
     follower = RunFollower(invocation)
     with follower.interruptible():
@@ -174,7 +174,7 @@ async def retry(
         replan (N): Patch the plan at most N times if the run fails.
         deadline (2h|TIME): How long the new run may take, or until when (ISO 8601).
     """
-    from .following import RunFollower
+    from ..following import RunFollower
 
     follower = RunFollower(invocation)
     with follower.interruptible():
@@ -206,8 +206,8 @@ async def fork(
         allow_writes: Call affected writes; else each waits for approval.
         deadline (2h|TIME): How long the new run may take, or until when (ISO 8601).
     """
-    from .arguments import checked, find_plan, read_inputs, read_step_values
-    from .following import RunFollower
+    from ..arguments import checked, find_plan, read_inputs, read_step_values
+    from ..following import RunFollower
 
     replaced = read_step_values(values or ())
     follower = RunFollower(invocation)
@@ -236,10 +236,10 @@ async def replay(invocation: Invocation, what: AnyRun, keep: bool = False) -> in
         what (RUN|BUNDLE): The run's id, or the file of an exported run.
         keep: Keep the replay as a run of its own.
     """
-    from ..engine import Engine
-    from ..errors import RunNotFound
-    from ..executor.runs.replays import bundle_path
-    from ..tools import Toolset
+    from ...engine import Engine
+    from ...errors import RunNotFound
+    from ...executor.runs.replays import bundle_path
+    from ...tools import Toolset
 
     is_bundle = bundle_path(what) is not None
     if is_bundle and not keep:  # needs no store
@@ -261,7 +261,7 @@ async def replay(invocation: Invocation, what: AnyRun, keep: bool = False) -> in
 
 def _replay_text(run: Run) -> str:
     """Return the two digests, one below the other. They are equal, because a replay that differs raises `Diverged`."""
-    from ..executor.runs.run import counted, steps_in
+    from ...executor.runs.run import counted, steps_in
 
     steps = counted(steps_in(run.steps))
     if not run.digest:
@@ -319,8 +319,8 @@ async def artifacts_show(
         artifact (STEP|NAME|DIGEST): Its name or digest, or the step that returned it; may be left out if the run has only one.
         rows: How many.
     """
-    from ..engine import Engine
-    from .report import preview_text
+    from ...engine import Engine
+    from ..report import preview_text
 
     async with invocation.reach() as engine:
         run = await engine.get(run_id)
@@ -348,7 +348,7 @@ async def artifacts_get(
         artifact (STEP|NAME|DIGEST): Its name or digest, or the step that returned it; may be left out if the run has only one.
         output (FILE): Where they go; without it to stdout, which must be no terminal.
     """
-    from ..engine import Engine
+    from ...engine import Engine
 
     if output is None and (invocation.as_json or sys.stdout.isatty()):
         raise InputRejected("expected --output FILE: bytes are no text for a terminal, and no JSON")
@@ -376,7 +376,7 @@ async def artifacts_get(
 
 def _artifacts_of(run: Run) -> list[dict[str, Json]]:
     """Return the artifacts of a run, each once, by name and digest."""
-    from ..executor.runs.run import artifacts_in
+    from ...executor.runs.run import artifacts_in
 
     found = {(str(each["name"]), str(each["digest"])): each for each in artifacts_in(run)}
     return [found[key] for key in sorted(found)]
@@ -384,7 +384,7 @@ def _artifacts_of(run: Run) -> list[dict[str, Json]]:
 
 def _chosen(found: list[dict[str, Json]], run: Run, wanted: str | None) -> dict[str, Json]:
     """Return the artifact that a command names. Raises: InputRejected: there is none, or more than one, of that name."""
-    from ..executor.runs.run import artifacts_within
+    from ...executor.runs.run import artifacts_within
 
     fits = [each for each in found if wanted is None or wanted in (each["name"], each["digest"])]
     if not fits and wanted is not None and wanted in run.steps:

@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ..errors import ConfigError, InputRejected
-from . import screen
-from .command import MOVES, PLANS, STORE, TOOLS, TOOLS_AND_STORE, CommandGroup, Inputs, PlanOrRun, SavedName
-from .completion import complete_plans
-from .failure import Exit
+from ...errors import ConfigError, InputRejected
+from .. import screen
+from ..command import MOVES, PLANS, STORE, TOOLS, TOOLS_AND_STORE, CommandGroup, Inputs, PlanOrRun, SavedName
+from ..completion import complete_plans
+from ..failure import Exit
 
 if TYPE_CHECKING:
-    from ..client import PlanEntry
-    from ..executor import PlanUses, Run, WaitingCalls
-    from ..planner import SavedPlan
-    from ..planner.drafting.drafting import Preview
-    from ..plans import Plan
-    from ..tools import Toolset
-    from .invocation import Invocation
-    from .remote import AnyEngine
+    from ...client import PlanEntry
+    from ...executor import PlanUses, Run, WaitingCalls
+    from ...planner import SavedPlan
+    from ...planner.drafting.drafting import Preview
+    from ...plans import Plan
+    from ...tools import Toolset
+    from ..invocation import Invocation
+    from ..remote import AnyEngine
 
 commands = CommandGroup()
 
@@ -75,7 +75,7 @@ async def plan(
         task (TASK): What to do, in words.
         dry_run: Show the prompt and its token count; send nothing.
     """
-    from .arguments import expect_plan_file, read_inputs
+    from ..arguments import expect_plan_file, read_inputs
 
     values = read_inputs(inputs or (), None) or None
     if dry_run:
@@ -91,7 +91,7 @@ async def plan(
 
 def _answer_plan(invocation: Invocation, made: Plan, output: Path | None) -> None:
     """Print the plan: its document on stdout if no file was named, and its picture beside the document."""
-    from .report import flags_of
+    from ..report import flags_of
 
     toolset = invocation.toolset
     if invocation.as_json:
@@ -107,7 +107,7 @@ def _answer_plan(invocation: Invocation, made: Plan, output: Path | None) -> Non
 
 async def _preview(invocation: Invocation, task: str, inputs: dict[str, Any] | None) -> int:
     """Print what a planner would be sent for a task, and about how many tokens that is."""
-    from .invocation import planner_of
+    from ..invocation import planner_of
 
     settings = invocation.settings
     async with invocation.look() as engine:
@@ -131,7 +131,7 @@ async def _preview(invocation: Invocation, task: str, inputs: dict[str, Any] | N
 
 
 def _preview_text(preview: Preview) -> str:
-    from ..plans.values import canonical
+    from ...plans.values import canonical
 
     parts: list[str] = []
     for request, purpose in (
@@ -162,9 +162,9 @@ def learn(invocation: Invocation, traces: Traces, task: str | None = None, outpu
     Args:
         task: The words of the task, if the traces do not have them.
     """
-    from ..trace_rehearsal import learn_from_trace
-    from .arguments import expect_plan_file
-    from .invocation import NO_TOOLS
+    from ...trace_rehearsal import learn_from_trace
+    from ..arguments import expect_plan_file
+    from ..invocation import NO_TOOLS
 
     expect_plan_file(output)
     learned = learn_from_trace(traces, invocation.toolset, task=task)
@@ -188,10 +188,10 @@ def learn(invocation: Invocation, traces: Traces, task: str | None = None, outpu
 @commands.command(uses=TOOLS_AND_STORE, at_server=True, example="plan.yaml --tools tools.py")
 async def check(invocation: Invocation, what: PlanName) -> int:
     """Find every fault of a plan before anything runs."""
-    from ..executor.runs.request import with_severity
-    from .arguments import find_plan, report_on
-    from .invocation import NO_TOOLS, is_model_configured
-    from .report import report_text
+    from ...executor.runs.request import with_severity
+    from ..arguments import find_plan, report_on
+    from ..invocation import NO_TOOLS, is_model_configured
+    from ..report import report_text
 
     async with invocation.reach() as engine:
         report = await report_on(engine, await find_plan(engine, what))
@@ -221,9 +221,9 @@ async def show(
         failed: Of a run only the steps and items that failed.
         traceback: Of a run the last frames of the failures in the code of its tools.
     """
-    from ..executor import Run
-    from .arguments import find_file
-    from .report import previews_text, retries_text, view_of
+    from ...executor import Run
+    from ..arguments import find_file
+    from ..report import previews_text, retries_text, view_of
 
     form = Format.JSON if invocation.as_json else form
     if (file := find_file(what)) is not None:
@@ -251,14 +251,14 @@ async def show(
 
 
 async def _tracebacks_of(engine: AnyEngine, run: Run) -> dict[str, str]:
-    from ..engine import Engine
+    from ...engine import Engine
 
     return run.tracebacks() if isinstance(engine, Engine) else await engine.client.tracebacks(run.id)
 
 
 async def _find_run_or_plan(engine: AnyEngine, what: str) -> Plan | Run:
-    from ..errors import RunNotFound
-    from .arguments import nearest_name
+    from ...errors import RunNotFound
+    from ..arguments import nearest_name
 
     try:
         return await engine.get(what)
@@ -273,7 +273,7 @@ async def _find_run_or_plan(engine: AnyEngine, what: str) -> Plan | Run:
 
 
 def _show_plan(found: Plan, form: Format, toolset: Toolset) -> None:
-    from ..plans import to_yaml
+    from ...plans import to_yaml
 
     if form is Format.JSON:
         screen.document(found.to_dict())
@@ -287,7 +287,7 @@ def _show_plan(found: Plan, form: Format, toolset: Toolset) -> None:
 
 
 def _show_tracebacks(run: Run, found: Mapping[str, str], invocation: Invocation) -> None:
-    from .report import summary, tracebacks_text
+    from ..report import summary, tracebacks_text
 
     document = {"run": run.id, "tracebacks": dict(found)}
     invocation.answer(document, f"{summary(run)}\n\n{tracebacks_text(run, found)}")
@@ -302,7 +302,7 @@ def _show_run(  # what is shown, and how
     *,
     only_failed: bool,
 ) -> None:
-    from .report import (
+    from ..report import (
         STATUS_EXIT,
         advice,
         decisions_text,
@@ -348,7 +348,7 @@ plan_commands = commands.group(
 @plan_commands.command(uses=STORE, is_default=True, at_server=True, example="--json")
 async def plans_list(invocation: Invocation) -> int:
     """List the saved plans."""
-    from .report import flags_of
+    from ..report import flags_of
 
     settings = invocation.settings
     async with invocation.reach() as engine:
@@ -385,7 +385,7 @@ async def _saved_plans(
     engine: AnyEngine,
 ) -> tuple[list[tuple[str, str, str | None, list[str], PlanUses]], dict[str, str]]:
     """Return name, digest, task, inputs and uses of each saved plan, and what is wrong with plans that were altered in the store."""
-    from ..engine import Engine
+    from ...engine import Engine
 
     if not isinstance(engine, Engine):
         entries = await engine.list_plans()
@@ -406,7 +406,7 @@ async def plans_save(invocation: Invocation, name: str, file: str) -> int:
         name (NAME): What to call it.
         file (PLAN): The plan's file; -: standard input.
     """
-    from .arguments import checked, find_file, nearest_name
+    from ..arguments import checked, find_file, nearest_name
 
     target = find_file(file)
     if target is None:
@@ -433,9 +433,9 @@ async def plans_learn(
         run_id (RUN): The id of a run that succeeded.
         name: Save the template under this name.
     """
-    from ..planner import learn
-    from ..plans.values import canonical
-    from .arguments import expect_plan_file
+    from ...planner import learn
+    from ...plans.values import canonical
+    from ..arguments import expect_plan_file
 
     expect_plan_file(output)
     async with invocation.look() as engine:
@@ -465,7 +465,7 @@ async def plans_learn(
 
 
 def _digest_of(saved: SavedPlan | PlanEntry) -> str:
-    from ..planner import SavedPlan
+    from ...planner import SavedPlan
 
     return saved.plan.digest if isinstance(saved, SavedPlan) else saved.digest
 
@@ -543,7 +543,7 @@ async def plans_show(
         name (NAME): A saved plan's name or digest.
         version (VERSION): An earlier version: its number in `plans history`, or a digest.
     """
-    from .arguments import get_saved_plan
+    from ..arguments import get_saved_plan
 
     form = Format.JSON if invocation.as_json else form
     async with invocation.reach() as engine:
@@ -569,7 +569,7 @@ tool_commands = commands.group(
 @tool_commands.command(uses=TOOLS, is_default=True, at_server=True, example="--tools tools.py --json")
 async def tools_list(invocation: Invocation) -> int:
     """List the tools with their types and effects."""
-    from .invocation import NO_TOOLS
+    from ..invocation import NO_TOOLS
 
     head: tuple[str, ...] = ("NAME", "EFFECT", "TAKES", "DOES")
     if invocation.server is not None:
@@ -697,14 +697,14 @@ def _oauth_of(
     server: str, file: Path | None, keyring: str | None, client_id: str | None, port: int
 ) -> tuple[Any, Any]:
     """Return the module of logins, and how this server is logged in to. Raises: ConfigError: it is no address, or `mcp` is not installed."""
-    from ..tools.provider import is_address
+    from ...tools.provider import is_address
 
     if not is_address(server):
         raise ConfigError(
             f"expected the address of an MCP server, such as https://host/mcp, found {server!r}"
         )
     try:
-        from ..tools.mcp import oauth
+        from ...tools.mcp import oauth
     except ModuleNotFoundError as missing:
         raise ConfigError(
             f"MCP servers need the package '{missing.name}', which is not installed: pip install 'firmplan[mcp]'"
@@ -717,8 +717,8 @@ def _oauth_of(
 @tool_commands.command(uses=TOOLS, example="--tools tools.py")
 def tools_lint(invocation: Invocation) -> int:
     """Find weak spots of the tools. They keep tools from being planned, checked, reused or retried well. Fails if a safeguard is missing."""
-    from ..tools.fingerprint.lint import lint
-    from .invocation import NO_TOOLS
+    from ...tools.fingerprint.lint import lint
+    from ..invocation import NO_TOOLS
 
     toolset = invocation.toolset
     remarks = lint(toolset)

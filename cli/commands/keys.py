@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import screen
-from .command import STORE, CommandGroup
-from .failure import Exit
+from .. import screen
+from ..command import STORE, CommandGroup
+from ..failure import Exit
 
 if TYPE_CHECKING:
-    from ..executor import ApiKey
-    from .invocation import Invocation
+    from ...executor import ApiKey
+    from ..invocation import Invocation
 
 commands = CommandGroup()
 DAY = "%Y-%m-%d %H:%M"

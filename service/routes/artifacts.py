@@ -8,11 +8,11 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from ..tools import Artifact
-from .auth import UPLOADS
-from .callers import ScopedRoute
-from .problems import expect_known_query
-from .routes import Served
+from ...tools import Artifact
+from ..auth import UPLOADS
+from ..callers import ScopedRoute
+from ..problems import expect_known_query
+from .runs import Served
 
 artifact_router = APIRouter(route_class=ScopedRoute, tags=["runs"])
 

@@ -8,12 +8,12 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Query, Response
 
-from ..schedules import ANY_REVISION, Fire, Schedule
-from .background import repeat
-from .callers import Caller
-from .problems import Refusal
-from .routes import Asking, Served, ServedEngine, StrictRoute, answer, answer_heads
-from .schemas import FiresView, ScheduleBody, SchedulesView, ScheduleView, TimesBody, TimesView
+from ...schedules import ANY_REVISION, Fire, Schedule
+from ..background import repeat
+from ..callers import Caller
+from ..problems import Refusal
+from ..schemas import FiresView, ScheduleBody, SchedulesView, ScheduleView, TimesBody, TimesView
+from .runs import Asking, Served, ServedEngine, StrictRoute, answer, answer_heads
 
 NEXT_SHOWN: Final = 5
 """Next times in the answer about one schedule."""

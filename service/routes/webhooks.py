@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from ..engine import Engine
-from .background import repeat
-from .routes import Asking, Served, StrictRoute, answer, answer_heads
-from .schemas import DeliveriesView, DeliveryView, WebhooksView
+from ...engine import Engine
+from ..background import repeat
+from ..schemas import DeliveriesView, DeliveryView, WebhooksView
+from .runs import Asking, Served, StrictRoute, answer, answer_heads
 
 webhook_router = APIRouter(prefix="/v1/webhooks", route_class=StrictRoute, tags=["webhooks"])
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import screen
-from .command import STORE, CommandGroup
-from .failure import Exit
+from .. import screen
+from ..command import STORE, CommandGroup
+from ..failure import Exit
 
 if TYPE_CHECKING:
-    from ..webhooks import Delivery
-    from .invocation import Invocation
+    from ...webhooks import Delivery
+    from ..invocation import Invocation
 
 commands = CommandGroup()
 webhook_commands = commands.group(
@@ -95,7 +95,7 @@ async def webhooks_retry(invocation: Invocation, delivery_id: str) -> int:
 @webhook_commands.command(uses=STORE, example="--json")
 def webhooks_secret(invocation: Invocation) -> int:
     """Make a new secret for signatures, and print it. The receiver needs it, too."""
-    from ..webhooks.endpoint import new_secret
+    from ...webhooks.endpoint import new_secret
 
     made = new_secret()
     invocation.answer({"secret": made}, made)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import screen
-from .command import MOVES, STORE, TOOLS_AND_STORE, Budget, CommandGroup, Inputs
-from .failure import Exit
+from .. import screen
+from ..command import MOVES, STORE, TOOLS_AND_STORE, Budget, CommandGroup, Inputs
+from ..failure import Exit
 
 if TYPE_CHECKING:
-    from ..engine import Engine
-    from ..schedules import Fire, Schedule
-    from .invocation import Invocation
+    from ...engine import Engine
+    from ...schedules import Fire, Schedule
+    from ..invocation import Invocation
 
 commands = CommandGroup()
 schedule_commands = commands.group(
@@ -41,6 +41,7 @@ async def schedules_add(
     inputs: Inputs = None,
     budget: Budget = None,
     deadline: str | None = None,
+    priority: int | None = None,
     time_input: str | None = None,
     catch_up: str | None = None,
     catch_up_max: int | None = None,
@@ -56,6 +57,7 @@ async def schedules_add(
         cron (CRON): Five fields, such as '0 8 * * 1-5', in place of --every.
         tz (ZONE): Time zone of --cron, such as Europe/Berlin; default: UTC.
         deadline (2h): How long each run may take, waits included.
+        priority (1-5): Which runs get a place first: 1 first, 5 last; default: 3.
         time_input (NAME): The input that gets the time of the schedule.
         catch_up (RULE): Times that no server was there for: latest (default), skip, all.
         catch_up_max (N): Most times that --catch-up all runs; default: 100.
@@ -64,9 +66,9 @@ async def schedules_add(
         paused: Make it without letting it run yet.
         replace: Change the schedule if there is one of that name.
     """
-    from ..executor.runs.archive import qualified, split_name
-    from ..schedules import ANY_REVISION
-    from .arguments import get_saved_plan, read_budget, read_inputs
+    from ...executor.runs.archive import qualified, split_name
+    from ...schedules import ANY_REVISION
+    from ..arguments import get_saved_plan, read_budget, read_inputs
 
     async with invocation.engine() as engine:
         saved = qualified(plan, split_name(name)[0])
@@ -80,6 +82,7 @@ async def schedules_add(
             inputs=values,
             budget=read_budget(budget or ()),
             deadline=deadline,
+            priority=priority,
             time_input=time_input,
             catch_up=catch_up,  # type: ignore[arg-type]  # the engine names the rules that there are
             catch_up_max=catch_up_max,
@@ -124,7 +127,7 @@ async def schedules_list(invocation: Invocation) -> int:
 @schedule_commands.command(uses=STORE, example="hourly-report")
 async def schedules_show(invocation: Invocation, name: ScheduleName) -> int:
     """Show a schedule, its next times, and what became of the last ones."""
-    from ..plans.durations import duration_text
+    from ...plans.durations import duration_text
 
     async with invocation.look() as engine:
         found = await engine.get_schedule(name)
@@ -137,6 +140,8 @@ async def schedules_show(invocation: Invocation, name: ScheduleName) -> int:
     ]
     if found.deadline is not None:
         facts.append(f"each run is cancelled after {duration_text(found.deadline)}")
+    if found.priority is not None:
+        facts.append(f"priority {found.priority}")
     if found.inputs:
         facts.append(f"inputs {screen.short(dict(found.inputs))}")
     if not found.paused:

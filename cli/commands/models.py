@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from ..errors import InputRejected
-from . import screen
-from .command import TOOLS_AND_STORE, CommandGroup
-from .failure import Exit
+from ...errors import InputRejected
+from .. import screen
+from ..command import TOOLS_AND_STORE, CommandGroup
+from ..failure import Exit
 
 if TYPE_CHECKING:
-    from ..training.export import Label
-    from .invocation import Invocation
+    from ...training.export import Label
+    from ..invocation import Invocation
 
 commands = CommandGroup()
 SERVER = "firmplan.testing.scripted_model"
@@ -43,7 +43,7 @@ def traffic(_invocation: Invocation, context: typer.Context, file: Path, replay:
         file (FILE): The recording; exchanges are added to it.
         replay: Answer from the recording instead, without a network.
     """
-    from ..tools.models.recorder import recording
+    from ...tools.models.recorder import recording
 
     words = [word for word in context.args if word != "--"]
     if not words or words[0] == "traffic":
@@ -120,7 +120,7 @@ async def export_training(
         card (FILE): The data card; by default beside the examples.
         licence (TEXT): What the card says of the licence of the data.
     """
-    from ..training import export_training as write_set
+    from ...training import export_training as write_set
 
     chosen = None if "all" in runs else runs
     async with invocation.look() as engine:

@@ -11,25 +11,25 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ..errors import InputRejected
-from . import screen
-from .command import CommandGroup
-from .failure import Exit
+from ...errors import InputRejected
+from .. import screen
+from ..command import CommandGroup
+from ..failure import Exit
 
 if TYPE_CHECKING:
-    from ..engine import Engine
-    from ..executor import Run as FinishedRun
-    from ..planner import Planned, Planner
-    from ..planner.evaluate.bias import Difference
-    from ..planner.evaluate.json_lines import FakeTools
-    from ..planner.evaluate.judging import JudgeReport
-    from ..planner.evaluate.measuring import Measured, PlannerSummary, Ran
-    from ..planner.evaluate.react import ReactRun
-    from ..planner.evaluate.task_set import EvalTask
-    from ..plans import Json
-    from ..tools import Model, Models
-    from ..tools.models.clients import Clients
-    from .invocation import Invocation
+    from ...engine import Engine
+    from ...executor import Run as FinishedRun
+    from ...planner import Planned, Planner
+    from ...planner.evaluate.bias import Difference
+    from ...planner.evaluate.json_lines import FakeTools
+    from ...planner.evaluate.judging import JudgeReport
+    from ...planner.evaluate.measuring import Measured, PlannerSummary, Ran
+    from ...planner.evaluate.react import ReactRun
+    from ...planner.evaluate.task_set import EvalTask
+    from ...plans import Json
+    from ...tools import Model, Models
+    from ...tools.models.clients import Clients
+    from ..invocation import Invocation
 
 commands = CommandGroup()
 BAD_MAX = 10
@@ -94,11 +94,11 @@ async def evaluate(
         judge (NAME): A model that compares the models' plans in pairs, and answers for guards that ask a model.
         at_least: Exit with 1 if a smaller share of a model's plans is good.
     """
-    from ..planner.evaluate.judging import judge_pairs
-    from ..planner.evaluate.measuring import measure
-    from ..planner.evaluate.task_set import TaskSet
-    from ..tools import Models
-    from .invocation import model_of, planner_of
+    from ...planner.evaluate.judging import judge_pairs
+    from ...planner.evaluate.measuring import measure
+    from ...planner.evaluate.task_set import TaskSet
+    from ...tools import Models
+    from ..invocation import model_of, planner_of
 
     settings = invocation.settings
     known = TaskSet.load(file)
@@ -169,9 +169,9 @@ class _Stage:
     @asynccontextmanager
     async def enter(self, task: EvalTask) -> AsyncGenerator[FakeTools]:
         """Provide the tools of a task: fakes made anew, or those of the real ones that do not write."""
-        from ..planner.evaluate.json_lines import FakeTools
-        from ..plans import Effect
-        from ..tools import Toolset
+        from ...planner.evaluate.json_lines import FakeTools
+        from ...plans import Effect
+        from ...tools import Toolset
 
         async with self._turn:
             with chdir(task.folder):
@@ -200,9 +200,9 @@ class _PlanRunner:
 
     async def __call__(self, task: EvalTask, planned: Planned) -> Ran:
         """Return the run of a plan. Raises: InputRejected: it writes, and the tools are real."""
-        from ..engine import Engine
-        from ..planner.evaluate.measuring import Ran
-        from ..tools.models.completion import metered
+        from ...engine import Engine
+        from ...planner.evaluate.measuring import Ran
+        from ...tools.models.completion import metered
 
         if task.fakes is None:
             _expect_no_write(task, planned)
@@ -242,8 +242,8 @@ class _ReactRunner:
 
     async def __call__(self, task: EvalTask) -> ReactRun:
         """Return the loop of a task."""
-        from ..engine import Engine
-        from ..planner.evaluate.react import react
+        from ...engine import Engine
+        from ...planner.evaluate.react import react
 
         endpoint = self._model.resolve()
         async with self._stage.enter(task) as fakes, Engine(fakes.tools, store="memory:") as engine:
@@ -310,8 +310,8 @@ async def _patches(engine: Engine, done: FinishedRun) -> int:
 
 def _expect_no_write(task: EvalTask, planned: Planned) -> None:
     """Expect a plan that writes nothing. Raises: InputRejected."""
-    from ..plans import Effect
-    from ..plans.plan import ToolStep
+    from ...plans import Effect
+    from ...plans.plan import ToolStep
 
     for step in planned.plan.steps:
         tool = task.tools.find(step.tool) if isinstance(step, ToolStep) else None
@@ -323,8 +323,8 @@ def _expect_no_write(task: EvalTask, planned: Planned) -> None:
 
 def _sources(task: EvalTask, planned: Planned, done: FinishedRun) -> dict[str, Json]:
     """Return the texts that an output may quote: the inputs of a run, and the results of its tools that are no models."""
-    from ..plans import Effect
-    from ..plans.plan import ToolStep
+    from ...plans import Effect
+    from ...plans.plan import ToolStep
 
     found: dict[str, Json] = dict(planned.inputs)
     for step in planned.plan.steps:
@@ -381,7 +381,7 @@ def _runs_row(each: PlannerSummary) -> tuple[str, ...]:
 
 def _show_against(measured: Measured) -> None:
     """Print plans beside ReAct loops: what their models read and wrote."""
-    from ..planner.evaluate.measuring import cost_of
+    from ...planner.evaluate.measuring import cost_of
 
     rows: list[tuple[str, ...]] = []
     for each in measured.summaries:

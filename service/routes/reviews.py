@@ -13,12 +13,11 @@ from fastapi import APIRouter, Query, Response
 from fastapi import Path as InPath
 from fastapi.responses import StreamingResponse
 
-from ..executor.limits import MIB
-from ..executor.runs.run import artifacts_in
-from ..executor.stores.parts import pieces_of_file
-from .problems import Refusal
-from .routes import Served, StrictRoute, answer, answer_heads, unknown_step
-from .schemas import (
+from ...executor.limits import MIB
+from ...executor.runs.run import artifacts_in
+from ...executor.stores.parts import pieces_of_file
+from ..problems import Refusal
+from ..schemas import (
     ArtifactPreviewView,
     CallDetailsView,
     ExplanationsView,
@@ -28,10 +27,11 @@ from .schemas import (
     TracebacksView,
     VerificationView,
 )
+from .runs import Served, StrictRoute, answer, answer_heads, unknown_step
 
 if TYPE_CHECKING:
-    from ..executor import Run
-    from ..plans import Json
+    from ...executor import Run
+    from ...plans import Json
 
 review_router = APIRouter(prefix="/v1/runs", route_class=StrictRoute, tags=["review"])
 

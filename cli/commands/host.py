@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import ConfigError, FirmplanError
-from . import screen
-from .command import MOVES, PLANS, CommandGroup
-from .failure import Exit
+from ...errors import ConfigError, FirmplanError
+from .. import screen
+from ..command import MOVES, PLANS, CommandGroup
+from ..failure import Exit
 
 if TYPE_CHECKING:
-    from ..engine import Engine
-    from ..executor.calls.resources import ResourceTrial
-    from .invocation import Invocation
+    from ...engine import Engine
+    from ...executor.calls.resources import ResourceTrial
+    from ..invocation import Invocation
 
 commands = CommandGroup()
 PORT_MAX = 65535
@@ -53,12 +53,12 @@ def serve(
     """
     import asyncio
 
-    from .config import read_keys
-    from .invocation import drive
+    from ..config import read_keys
+    from ..invocation import drive
 
     try:
-        from ..service import ServerBudget, ServerLimits, find_loop
-        from ..service import serve as serve_http
+        from ...service import ServerBudget, ServerLimits, find_loop
+        from ...service import serve as serve_http
     except ModuleNotFoundError as missing:
         raise _missing_extra("serving", "server", missing) from missing
     toolset, store = invocation.toolset, invocation.settings.store_name
@@ -135,10 +135,10 @@ def worker(
         metrics_port: Serve metrics for Prometheus on this port, at /metrics; 0 takes a free one.
         metrics_host: Interface of the metrics, which need no key.
     """
-    from ..executor.journal.toolset_lock import digest_of_toolset
-    from ..executor.stores.location import shown
-    from ..plans.nearest import listing
-    from .invocation import drive
+    from ...executor.journal.toolset_lock import digest_of_toolset
+    from ...executor.stores.location import shown
+    from ...plans.nearest import listing
+    from ..invocation import drive
 
     settings, tools = invocation.settings, invocation.toolset
     if (backend := settings.backend) is None:
@@ -181,7 +181,7 @@ def _metrics_of(engine: Engine, slots: int, host: str, port: int | None) -> Gene
         yield
         return
     try:
-        from ..service.metrics import Metrics, exposed
+        from ...service.metrics import Metrics, exposed
     except ModuleNotFoundError as missing:
         raise _missing_extra("serving metrics", "server", missing) from missing
     metrics = Metrics(slots)
@@ -193,7 +193,7 @@ def _metrics_of(engine: Engine, slots: int, host: str, port: int | None) -> Gene
 
 async def _note_kept(engine: Engine) -> None:
     """Print how many runs are under way; they are kept."""
-    from ..executor.states import UNDER_WAY
+    from ...executor.states import UNDER_WAY
 
     kept = [each for status in UNDER_WAY for each in (await engine.list_runs(status=status)).runs]
     if kept:
@@ -214,7 +214,7 @@ def demo(invocation: Invocation, folder: Path | None = None) -> int:
     Args:
         folder (FOLDER): Where the report and the store go; default: a new folder.
     """
-    from ..demo.demo import show
+    from ...demo.demo import show
 
     return show(folder, invocation.settings)
 
@@ -233,12 +233,12 @@ def mcp(
         no_elicit: Do not ask a person through the client what a run waits for; the answer has the commands.
         http (HOST:PORT): Serve streamable HTTP there; any host but loopback needs keys in FIRMPLAN_API_KEYS. Port 0 takes a free one.
     """
-    from ..tools.secret import ENVIRONMENT, OPEN_ENVIRONMENT
+    from ...tools.secret import ENVIRONMENT, OPEN_ENVIRONMENT
 
     if invocation.settings.secrets == ENVIRONMENT:
         raise ConfigError(OPEN_ENVIRONMENT)
     try:
-        from .mcp import serve_stdio
+        from ..mcp import serve_stdio
     except ModuleNotFoundError as missing:
         raise _missing_extra("serving MCP", "mcp", missing) from missing
     if http is None:
@@ -247,11 +247,11 @@ def mcp(
 
 
 def _mcp_over_http(invocation: Invocation, address: str, wait_s: float, *, elicits: bool) -> int:
-    from .config import read_keys
+    from ..config import read_keys
 
     try:
-        from ..service import ServerLimits
-        from .mcp.http_server import serve_http
+        from ...service import ServerLimits
+        from ..mcp.http_server import serve_http
     except ModuleNotFoundError as missing:
         raise _missing_extra("serving MCP over HTTP", "server", missing) from missing
     host, colon, port = address.rpartition(":")
@@ -291,8 +291,8 @@ def completion(invocation: Invocation, shell: Shell) -> int:
     Args:
         shell: The shell that loads it, such as in ~/.bashrc, in ~/.zshrc after compinit, or as ~/.config/fish/completions/firmplan.fish.
     """
-    from .app import app
-    from .completion import script_of
+    from ..app import app
+    from ..completion import script_of
 
     script = script_of(app, shell.value)
     invocation.answer({"shell": shell.value, "script": script}, script, is_data=True)
@@ -391,7 +391,7 @@ def _tools(invocation: Invocation) -> list[Diagnosis]:
         return [
             Diagnosis("tools", None, "none named", "name them with --tools, FIRMPLAN_TOOLS or firmplan.toml")
         ]
-    from ..executor.journal.toolset_lock import digest_of_toolset
+    from ...executor.journal.toolset_lock import digest_of_toolset
 
     try:
         tools = invocation.toolset
@@ -409,10 +409,10 @@ def _tools(invocation: Invocation) -> list[Diagnosis]:
 
 def _resources(invocation: Invocation) -> list[Diagnosis]:
     """Open and close the resources of the tools, as an engine does."""
-    from ..executor.calls.resources import OpenResources
-    from ..tools.context import resource_context
-    from ..tools.secret import Secrets
-    from .invocation import drive, secrets_of
+    from ...executor.calls.resources import OpenResources
+    from ...tools.context import resource_context
+    from ...tools.secret import Secrets
+    from ..invocation import drive, secrets_of
 
     trials: list[ResourceTrial] = []
 
@@ -454,8 +454,8 @@ def _ms(seconds: float) -> str:
 
 
 def _store(invocation: Invocation) -> list[Diagnosis]:
-    from ..executor.stores.location import open_location
-    from .invocation import drive
+    from ...executor.stores.location import open_location
+    from ..invocation import drive
 
     settings = invocation.settings
     where = f"{settings.store_name} (from {settings.origin('store')})"
@@ -483,8 +483,8 @@ def _store(invocation: Invocation) -> list[Diagnosis]:
 
 def _server(invocation: Invocation) -> list[Diagnosis]:
     """Look at the server that the settings name, in the place of the store."""
-    from ..client import Client
-    from .config import read_server_key
+    from ...client import Client
+    from ..config import read_server_key
 
     settings = invocation.settings
     if settings.server is None:
@@ -499,7 +499,7 @@ def _server(invocation: Invocation) -> list[Diagnosis]:
 
 
 def _model(invocation: Invocation) -> list[Diagnosis]:
-    from .invocation import model_of, models_of
+    from ..invocation import model_of, models_of
 
     settings = invocation.settings
     found: list[Diagnosis] = []
@@ -524,9 +524,9 @@ def _model(invocation: Invocation) -> list[Diagnosis]:
 
 def _probe(invocation: Invocation) -> tuple[list[Diagnosis], dict[str, Any]]:
     """Ask the model what its endpoint can do; return the findings and the settings that they speak for."""
-    from ..planner.evaluate.profiles import ProfileAdvice, advise_profile
-    from ..tools.models.probing import ProbeReport, probe_endpoint
-    from .invocation import drive, model_of
+    from ...planner.evaluate.profiles import ProfileAdvice, advise_profile
+    from ...tools.models.probing import ProbeReport, probe_endpoint
+    from ..invocation import drive, model_of
 
     try:
         endpoint = model_of(invocation.settings).resolve()

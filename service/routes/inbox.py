@@ -11,11 +11,11 @@ from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from ..engine import Engine
-from ..errors import RunNotFound
-from ..executor import Run, RunSummary, StepView
-from .routes import Asking, Served, StrictRoute, answer, answer_heads
-from .schemas import WaitingRunsView
+from ...engine import Engine
+from ...errors import RunNotFound
+from ...executor import Run, RunSummary, StepView
+from ..schemas import WaitingRunsView
+from .runs import Asking, Served, StrictRoute, answer, answer_heads
 
 inbox_router = APIRouter(prefix="/v1", route_class=StrictRoute, tags=["runs"])
 

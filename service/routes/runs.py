@@ -28,19 +28,19 @@ from pydantic import BaseModel, ValidationError
 from starlette.types import Message, Receive, Scope, Send
 from typing_extensions import override
 
-from ..engine import Engine
-from ..errors import DECIDED, OWN_RUN, FirmplanError, InputRejected, PlanningFailed, StoreError
-from ..executor import Event, Run, RunFilter
-from ..executor.lru_cache import IdentityCache
-from ..executor.runs.run import run_json
-from ..executor.states import RunStatus
-from ..plans import Json, NotJson, Plan, canonical, parse, value_problems
-from .auth import heads_of
-from .callers import LOOK_S, SCOPES, Caller, ScopedRoute, caller_of
-from .metrics import MEDIA_TYPE, Metrics
-from .problems import Refusal, expect_known_query, on_firmplan_error, on_http_error
-from .run_queue import RunQueue, Submission
-from .schemas import (
+from ...engine import Engine
+from ...errors import DECIDED, OWN_RUN, FirmplanError, InputRejected, PlanningFailed, StoreError
+from ...executor import Event, Run, RunFilter
+from ...executor.lru_cache import IdentityCache
+from ...executor.runs.run import run_json
+from ...executor.states import RunStatus
+from ...plans import Json, NotJson, Plan, canonical, parse, value_problems
+from ..auth import heads_of
+from ..callers import LOOK_S, SCOPES, Caller, ScopedRoute, caller_of
+from ..metrics import MEDIA_TYPE, Metrics
+from ..problems import Refusal, expect_known_query, on_firmplan_error, on_http_error
+from ..run_queue import RunQueue, Submission
+from ..schemas import (
     AnswerBody,
     ApproveBody,
     DecideBody,
@@ -67,7 +67,7 @@ from .schemas import (
     ToolsView,
     WaitingView,
 )
-from .step_logs import StepLogs
+from ..step_logs import StepLogs
 
 KEY_LENGTH_MAX = 255
 """Characters of an idempotency key."""

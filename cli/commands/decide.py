@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import InputRejected
-from . import screen
-from .command import STORE, TOOLS_AND_STORE, CommandGroup, RunId, StepPath
-from .failure import Exit, LoginName
+from ...errors import InputRejected
+from .. import screen
+from ..command import STORE, TOOLS_AND_STORE, CommandGroup, RunId, StepPath
+from ..failure import Exit, LoginName
 
 if TYPE_CHECKING:
-    from ..executor import Run
-    from .invocation import Invocation
-    from .remote import AnyEngine
+    from ...executor import Run
+    from ..invocation import Invocation
+    from ..remote import AnyEngine
 
 commands = CommandGroup()
 
@@ -53,7 +53,7 @@ async def approve(
     Args:
         edit (JSON): Arguments to use instead of those shown.
     """
-    from .arguments import read_json
+    from ..arguments import read_json
 
     args = None if edit is None else read_json("--edit", edit)
     if args is not None and not isinstance(args, dict):
@@ -82,7 +82,7 @@ async def answer(
     Args:
         value (JSON): The answer.
     """
-    from .arguments import read_json
+    from ..arguments import read_json
 
     given = read_json("VALUE", value)
     if step == "-":
@@ -136,8 +136,8 @@ async def decide(invocation: Invocation, run_id: RunId, decisions: list[str], by
     Args:
         decisions (STEP=DECISION..): approve, deny, retry, or a JSON object. A step stands for all its waiting parts.
     """
-    from ..executor.fork import is_within
-    from .arguments import read_json
+    from ...executor.fork import is_within
+    from ..arguments import read_json
 
     read: dict[str, Any] = {}
     for each in decisions:
@@ -184,7 +184,7 @@ async def resolve(
         retry: It did nothing; call it again.
         fail (WHY): It did nothing; the step fails.
     """
-    from .arguments import read_json
+    from ..arguments import read_json
 
     options = {"done": done, "retry": retry or None, "fail": fail}
     outcome: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
@@ -245,8 +245,8 @@ async def _record(
 
 def _answer(invocation: Invocation, decision: str, run: Run, seen: str) -> int:
     """Print that a decision is recorded, after the text of the call that was decided."""
-    from ..executor.states import UNDER_WAY
-    from .report import advice, continues_elsewhere, resume_line, watch_line
+    from ...executor.states import UNDER_WAY
+    from ..report import advice, continues_elsewhere, resume_line, watch_line
 
     is_cancel = decision == "cancelled"
     if is_cancel and run.status in ("succeeded", "failed"):
