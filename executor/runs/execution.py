@@ -243,6 +243,7 @@ class Execution:
         )
         self._watch.cancel_planning = self.decisions.cancel_planning_here
         self._identity = ""  # of the store, once a backend has asked
+        self._ignored = set[str]()  # options that do nothing with a backend, of which the log was told
         self._untold = Untold(lambda: facilities.log)
         self._stranded = Stranded(self._store, self._owner, self.now)
         self.care = StoreCare(self._store, self.archive, facilities.clock.now)
@@ -372,6 +373,11 @@ class Execution:
             StoreError: The store cannot be written.
         """
         if not self._drives_here:
+            if stream:
+                self.note_ignored(
+                    "stream",
+                    "the steps of a task start once a worker has its plan, not while the plan is being written",
+                )
             row = await self.submissions.submit(header, run_id=run_id)
             await self.start(row)
             return row, None, None
@@ -812,6 +818,15 @@ class Execution:
         finally:
             processes.lease = self._owner.lease
             lease.close()
+
+    def note_ignored(self, option: str, why: str) -> None:
+        """Tell the log, once, of an option that does nothing where a backend hands the runs out: the run itself is the same."""
+        if not self._drives_here and option not in self._ignored:
+            self._ignored.add(option)
+            hint = "it works in an engine without a backend; with one leave it out, and follow the run with `events`"
+            self.facilities.log.warning(
+                "an option does nothing with a backend", option=option, why=why, hint=hint
+            )
 
     async def _dispatch(self, row: RunRow, *, is_asked: bool, take_over: bool) -> None:
         """Have the backend hand out a run that begins or goes on. Raises: ConfigError."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import backend_child
 import pytest
 import structlog
-from firmplan import Engine, Planner, PlanningFailed, RunDriven, ServerError, tool
+from firmplan import Engine, Model, Planner, PlanningFailed, RunDriven, ServerError, tool
 from firmplan.testing import ScriptedModel, Slow
 from public import call, plan, within
 from queue_backend import QueueBackend
@@ -156,6 +156,44 @@ def test_a_patch_that_its_worker_did_not_finish_is_made_by_the_next(tmp_path):
                     await asyncio.wait([working])
 
     within(main())
+
+
+ASKED = {"firmplan": 1, "steps": [{"id": "a", "ask": {"prompt": "Say hello"}}], "output": "${a}"}
+
+
+def test_what_a_caller_cannot_hear_is_told_once(tmp_path):
+    """`on_words` and `stream` change nothing where workers drive; the log says so, and the events have the answer as a whole."""
+    queue, heard = tmp_path / "queue.db", []
+
+    async def main():
+        async with ScriptedModel(["hello", "hello again"]) as model:
+            options = {"store": tmp_path / "s.db", "models": {"default": Model("m", base_url=model.base_url)}}
+            async with (
+                Engine([price], backend=QueueBackend(queue), **options) as one,
+                Engine([price], backend=QueueBackend(queue), **options) as two,
+            ):
+                working = asyncio.create_task(two.work(slots=1))
+                with capture_logs() as told:
+                    for run_id in ("r", "s"):
+                        run = await one.run(
+                            ASKED, run_id=run_id, on_words=heard.append, stream=True, reuse="off"
+                        )
+                        assert run.status == "succeeded"
+                answers = [
+                    str(event.data) async for event in one.events("r") if event.type == "CallSucceeded"
+                ]
+                assert "'hello'" in answers[0]
+                working.cancel()
+                await asyncio.wait([working])
+                return [
+                    line["option"]
+                    for line in told
+                    if line["event"] == "an option does nothing with a backend"
+                ]
+
+    assert within(main()) == ["on_words", "stream"]
+    structlog.reset_defaults()
+    assert heard == []
 
 
 def test_workers_plan_tasks(tmp_path):
