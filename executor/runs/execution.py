@@ -199,6 +199,9 @@ class Execution:
         self._settling = set[str]()  # tasks whose planning waits for somebody, and is about to be released
         self._errors: dict[str, BaseException] = {}  # of runs whose work has stopped here
         self._patching: dict[str, asyncio.Task[str | None]] = {}  # by failed run: the run of its patched plan
+        self._settled_here = set[
+            str
+        ]()  # failed runs that this owner has until it is known whether there is a patch
         self._tending: dict[str, asyncio.Task[None]] = {}  # by run: the work that patches its plan
         self._timers = Timers(facilities.clock, self._wake)
         self._wakes = asyncio.Semaphore(WAKES_MAX)
@@ -242,6 +245,7 @@ class Execution:
             tell=None if self._drives_here else self._tell_of_decision,
         )
         self._watch.cancel_planning = self.decisions.cancel_planning_here
+        self._watch.is_needed = lambda: bool(self._settled_here)
         self._identity = ""  # of the store, once a backend has asked
         self._ignored = set[str]()  # options that do nothing with a backend, of which the log was told
         self._untold = Untold(lambda: facilities.log)
@@ -590,9 +594,10 @@ class Execution:
         """Patch the plan of a failed run in the background; `row`: as this owner has it already."""
         work = self._settle_patch(run_id, row)
         settling = asyncio.get_running_loop().create_task(work, name=f"firmplan patch {run_id}")
-        self._patching[run_id] = (
-            settling  # it stays: this engine makes no second attempt after one without a patch
-        )
+        # It stays: this engine makes no second attempt after one without a patch.
+        self._patching[run_id] = settling
+        self._settled_here.add(run_id)
+        self._watch.begin()  # a model may take longer than a lease
         settling.add_done_callback(lambda done: self._forget_failed_patch(run_id, done))
         return settling
 
@@ -620,6 +625,7 @@ class Execution:
         return patched
 
     def _forget_failed_patch(self, run_id: str, settling: asyncio.Task[str | None]) -> None:
+        self._settled_here.discard(run_id)
         if settling.cancelled() or settling.exception() is not None:
             self._patching.pop(run_id, None)
 
@@ -893,15 +899,21 @@ class Execution:
 
     async def _find_patch(self, run: Run) -> str | None:
         """Return the run of the patched plan of a failed run once a worker has made it; `None`: no worker has found one."""
+        is_told = False
         with self.changes.follow(run.id) as followed:
             while True:
                 followed.look()
                 # First the owner: whoever patches makes the run of the patch before it releases this one (`_settle_patch`).
-                is_settled = (await self.archive.row(run.id)).owner is None
+                row = await self.archive.row(run.id)
                 if await self.archive.is_known(patched := patch_id(run.id)):
                     return patched
-                if is_settled:
+                if row.owner is None:
                     return None
+                if not is_told and not self._owner.is_driven(row):
+                    # Mostly the backend knows. No sweep looks at runs that have failed, so where it does not, nobody else would tell it.
+                    is_told = True
+                    assert self.backend is not None
+                    await self._tell(run.id, self.backend.wake(run.id))
                 await followed.wait(_never, LOOK_S)
 
     # --- permits: who is driven alone

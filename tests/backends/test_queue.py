@@ -132,6 +132,37 @@ def test_a_caller_hears_at_once_that_no_worker_finds_a_patch(tmp_path):
     within(main())
 
 
+@pytest.mark.postgres
+def test_the_lease_of_a_worker_is_renewed_while_it_looks_for_a_patch(tmp_path, postgres_url):
+    """A model may take longer than a lease, and another worker would ask one as well."""
+    queue = tmp_path / "queue.db"
+
+    async def main():
+        async with ScriptedModel([]) as unasked, ScriptedModel([Slow(PATCH, 600.0)]) as model:
+            callers, workers = Planner("m", base_url=unasked.base_url), Planner("m", base_url=model.base_url)
+            async with (
+                Engine([price], store=postgres_url, planner=callers, backend=QueueBackend(queue)) as one,
+                Engine(
+                    [price], store=postgres_url, planner=workers, backend=QueueBackend(queue), lease=2
+                ) as two,
+            ):
+                working = asyncio.create_task(two.work(slots=1))
+                await one.submit(GOLD, run_id="r", replan=1)
+                await until(lambda: model.requests)
+                execution = two._opened.execution
+                await until(lambda: not execution._driving)
+
+                async def beat():
+                    return (await execution._store.list_owners())[execution._owner.name]
+
+                begun = await beat()
+                await until(beat, lambda found: found >= begun + 3)
+                working.cancel()
+                await asyncio.wait([working])
+
+    within(main())
+
+
 def test_a_patch_that_its_worker_did_not_finish_is_made_by_the_next(tmp_path):
     """The worker closes while it asks for a patch: the failed run stays with its dead owner, and the caller waits for the next worker."""
     queue = tmp_path / "queue.db"
