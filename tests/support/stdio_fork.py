@@ -51,8 +51,8 @@ def _become(launcher: socket.socket) -> None:
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    sys.stdin, sys.stdout = open(0), open(1, "w")  # noqa: PTH123, SIM115  # open as long as this process
-    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace")  # noqa: PTH123, SIM115
+    sys.stdin, sys.stdout = open(0), open(1, "w")  # noqa: SIM115  # open as long as this process
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace")  # noqa: SIM115
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
     sys.argv = words
     sys.path[0] = str(Path(words[0]).parent)

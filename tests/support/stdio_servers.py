@@ -29,7 +29,13 @@ _MODULES = (
 def command(script: str | Path, *arguments: object) -> list[str]:
     """Return the command of a server."""
     # Without the site's packages the launcher starts in a third of the time.
-    return [sys.executable, "-IS", str(_HERE / "stdio_launcher.py"), _address(), *map(str, (script, *arguments))]
+    return [
+        sys.executable,
+        "-IS",
+        str(_HERE / "stdio_launcher.py"),
+        _address(),
+        *map(str, (script, *arguments)),
+    ]
 
 
 @cache
