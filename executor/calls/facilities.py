@@ -25,12 +25,12 @@ from ..journal.tool_pins import ToolPins
 from ..observer import Observers
 from ..stores.store import Reusable, Store
 from .concurrency import FairSemaphore
-from .flow_policy import Flow
-from .loop_watch import LoopWatch
-from .policies import Policies
-from .processes import ProcessPool
-from .resources import OpenResources
-from .stoppable import ThreadPool
+from .flow.flow_policy import Flow
+from .flow.policies import Policies
+from .running.loop_watch import LoopWatch
+from .running.processes import ProcessPool
+from .running.resources import OpenResources
+from .running.stoppable import ThreadPool
 from .words import WordsListeners
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from ...errors import (
     StoreError,
 )
 from ...plans.immutable import immutable
-from ...plans.nearest import listing
+from ...plans.reports.nearest import listing
 from ..calls.caller import Caller, callers_in, recorded_values
 from ..calls.early import EarlySteps
 from ..calls.facilities import Facilities
@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     from ...plans.values import Json
     from ...tools import Tool, Used
     from ..calls.dispatch import Preparation, PreparedCall
-    from ..calls.invoke import Outcome
+    from ..calls.running.invoke import Outcome
 
 TELL_S: Final = 2.0  # how long to wait for a run of another process before naming that process
 TELL_AGAIN_S: Final = 60.0

@@ -14,15 +14,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from .expressions.data_spans import NO_DATA, PromptData, Span
-from .immutable import immutable
-from .plan import PERSON
-from .values import Json
+from ..expressions.data_spans import NO_DATA, PromptData, Span
+from ..immutable import immutable
+from ..plan import PERSON
+from ..values import Json
 
 if TYPE_CHECKING:
-    from .expressions.formula import Formula
-    from .plan import Plan
-    from .signature import Signature
+    from ..expressions.formula import Formula
+    from ..plan import Plan
+    from ..signature import Signature
 
 
 QUESTION: Final = "question"

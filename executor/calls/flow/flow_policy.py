@@ -15,31 +15,40 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
-from ...errors import EngineBug
-from ...plans.checker.flow.labels import UNNAMED
-from ...plans.immutable import immutable
-from ...plans.program import ENDORSED, AskPerson, CallTool, Program, RunAgent, RunPlan, RunPlanned, StepCode
-from ...plans.signature import Effect
-from ...tools.failures import described
-from ..canonical_value import CanonicalValue
-from ..commands import Call, RuleApproval, StartPlanning, StartToolCall
-from ..events import ApprovalRuled, CallFailed
-from ..journal.header import program_of
-from ..journal.toolset_lock import ToolsetLock, approval_kind
-from ..machine import WORLD_COUNTS_SINCE
-from ..policy import ApprovalKind
+from ....errors import EngineBug
+from ....plans.checker.flow.labels import UNNAMED
+from ....plans.immutable import immutable
+from ....plans.program.program import (
+    ENDORSED,
+    AskPerson,
+    CallTool,
+    Program,
+    RunAgent,
+    RunPlan,
+    RunPlanned,
+    StepCode,
+)
+from ....plans.signature import Effect
+from ....tools.failures import described
+from ...canonical_value import CanonicalValue
+from ...commands import Call, RuleApproval, StartPlanning, StartToolCall
+from ...events import ApprovalRuled, CallFailed
+from ...journal.header import program_of
+from ...journal.toolset_lock import ToolsetLock, approval_kind
+from ...machine import WORLD_COUNTS_SINCE
+from ...policy import ApprovalKind
 from .policies import KnownValues, Opinion, ValueLabels, fits_of
 from .secrecy_policy import SecrecyPolicy, trail_of
 
 if TYPE_CHECKING:
-    from ...plans import Plan
-    from ...plans.checker.flow.sources import Source, Sources
-    from ...plans.signature import Signature
-    from ...plans.values import Json
-    from ..execution_tree import Iteration
-    from ..journal.header import Header
-    from ..machine import Machine
-    from .facilities import Facilities
+    from ....plans import Plan
+    from ....plans.checker.flow.sources import Source, Sources
+    from ....plans.signature import Signature
+    from ....plans.values import Json
+    from ...execution_tree import Iteration
+    from ...journal.header import Header
+    from ...machine import Machine
+    from ..facilities import Facilities
 
 Flow: TypeAlias = Literal["strict", "enforce", "warn", "off"]
 FLOWS: Final = ("strict", "enforce", "warn", "off")
@@ -404,7 +413,7 @@ class FlowPolicy:
 
     def _found(self, iteration: Iteration, argument: str) -> Sequence[Source]:
         """Return the untrusted sources of an argument, the nearest first."""
-        from ...plans.checker.flow.sources import Sources  # noqa: PLC0415  # only refusals and policies of the user need it
+        from ....plans.checker.flow.sources import Sources  # noqa: PLC0415  # only refusals and policies of the user need it
 
         if self._sources is None:
             header = self._header

@@ -15,22 +15,22 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, cast
 
-from ...errors import EngineBug
-from ..commands import Call, StartModelCall, StartPlanning, StartToolCall
-from ..events import CallFailed
-from ..journal.toolset_lock import ToolLock, ToolsetLock
+from ....errors import EngineBug
+from ...commands import Call, StartModelCall, StartPlanning, StartToolCall
+from ...events import CallFailed
+from ...journal.toolset_lock import ToolLock, ToolsetLock
 
 if TYPE_CHECKING:
-    from ...plans.checker.flow.labels import Labels
-    from ...plans.checker.flow.secrecy import Destination
-    from ...plans.checker.survey import Survey
-    from ...plans.plan import InnerPlan, Plan, Step
-    from ...plans.signature import Signature
-    from ...plans.values import Json
-    from ..execution_tree import Iteration
-    from ..journal.header import Header
-    from ..machine import Machine
-    from .facilities import Facilities
+    from ....plans.checker.flow.labels import Labels
+    from ....plans.checker.flow.secrecy import Destination
+    from ....plans.checker.survey import Survey
+    from ....plans.plan import InnerPlan, Plan, Step
+    from ....plans.signature import Signature
+    from ....plans.values import Json
+    from ...execution_tree import Iteration
+    from ...journal.header import Header
+    from ...machine import Machine
+    from ..facilities import Facilities
 
 PRIVATE_FLOW: Final = "private-flow"
 PRIVATE_CONDITION: Final = "private-condition"
@@ -79,7 +79,7 @@ class SecrecyPolicy:
         for name, tool in self._header.lock.items():
             if tool.private or self._facilities.tools.get(name).private:
                 return True
-        from ...plans.checker.flow.secrecy import READERS_KEY  # noqa: PLC0415  # most runs have no use for the checker
+        from ....plans.checker.flow.secrecy import READERS_KEY  # noqa: PLC0415  # most runs have no use for the checker
 
         plans = [] if self._header.plan is None else [self._header.plan, *self._header.plans.values()]
         for plan in plans:
@@ -100,9 +100,9 @@ class SecrecyPolicy:
 
     @cached_property
     def _survey(self) -> Survey:
-        from ...plans.checker.body import bodies_of  # noqa: PLC0415  # see `holds_private`
-        from ...plans.checker.survey import survey_of  # noqa: PLC0415
-        from ...plans.format.shape import Draft  # noqa: PLC0415
+        from ....plans.checker.body import bodies_of  # noqa: PLC0415  # see `holds_private`
+        from ....plans.checker.survey import survey_of  # noqa: PLC0415
+        from ....plans.format.shape import Draft  # noqa: PLC0415
 
         plan = self._header.plan
         if plan is None:
@@ -161,8 +161,8 @@ class _Call:
 
     def find_secret_fault(self) -> str | None:
         """Return which untrusted argument says who gets a secret of the call."""
-        from ...plans.checker.flow.labels import UNTRUSTED  # noqa: PLC0415
-        from ...plans.checker.flow.secrecy import receivers_of  # noqa: PLC0415
+        from ....plans.checker.flow.labels import UNTRUSTED  # noqa: PLC0415
+        from ....plans.checker.flow.secrecy import receivers_of  # noqa: PLC0415
 
         command = cast("StartToolCall", self._command)
         for name in receivers_of(cast("ToolLock", self._tools.find(command.tool))):
@@ -185,8 +185,8 @@ class _Call:
 
     def _sent(self) -> Iterator[tuple[str, str, int, Destination]]:
         """Yield what the call sends: the argument's name, the receiver in words, the label, and the destination."""
-        from ...plans.checker.flow.secrecy import any_model, is_destination, model_destination  # noqa: PLC0415
-        from ...plans.plan import AgentStep, AskStep, PlanForStep  # noqa: PLC0415
+        from ....plans.checker.flow.secrecy import any_model, is_destination, model_destination  # noqa: PLC0415
+        from ....plans.plan import AgentStep, AskStep, PlanForStep  # noqa: PLC0415
 
         command, step = self._command, self._step
         if isinstance(command, StartPlanning):
@@ -211,7 +211,7 @@ class _Call:
                 yield name, f"the tool '{tool.name}'", label, self._destination(tool, name)
 
     def _destination(self, tool: ToolLock, argument: str | None) -> Destination:
-        from ...plans.checker.flow.secrecy import destination_of, recipients_in  # noqa: PLC0415
+        from ....plans.checker.flow.secrecy import destination_of, recipients_in  # noqa: PLC0415
 
         return destination_of(tool, argument, recipients_in(tool, self._args()))
 
@@ -233,14 +233,14 @@ class _Call:
         return self._translated(self._labels.sent_by_agent(self._position))
 
     def _translated(self, label: int) -> int:
-        from ...plans.checker.flow.labels import translated  # noqa: PLC0415
+        from ....plans.checker.flow.labels import translated  # noqa: PLC0415
 
         return translated(label, self._meaning)
 
 
 def labels_at(survey: Survey, outer: Sequence[int]) -> tuple[Labels, Mapping[int, int]]:
     """Return the labels of the body that some `plan` steps lead to, and what its bits mean in the run's plan."""
-    from ...plans.checker.flow.labels import UNTRUSTED, translated  # noqa: PLC0415
+    from ....plans.checker.flow.labels import UNTRUSTED, translated  # noqa: PLC0415
 
     labels = survey.labels[0]
     meaning = {bit: bit for bit in (UNTRUSTED, *survey.secrecy.bits)}
