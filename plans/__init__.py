@@ -1,7 +1,7 @@
 """plans: what a plan IS: its format, its values and types, its check, its canonical form and digest, its program.
 
 The folder is pure: it has no clock and no network, calls no tool, and only `format/load.py` touches files. It does not know how plans run or
-where they come from. Begin with `plan.py`, `checker/checker.py` and `program.py`. Names are imported on first use, so that an importer of one small name
+where they come from. Begin with `plan.py`, `checker/checker.py` and `program/program.py`. Names are imported on first use, so that an importer of one small name
 does not load the rest.
 """
 

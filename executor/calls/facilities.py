@@ -93,8 +93,8 @@ class Facilities:
 
     Attributes:
         semaphore: Limits the calls at a time, over all runs.
-        policies: Rules about the arguments of calls (`policies.py`).
-        flow: What happens if untrusted data reaches a write (`flow_policy.py`).
+        policies: Rules about the arguments of calls (`flow/policies.py`).
+        flow: What happens if untrusted data reaches a write (`flow/flow_policy.py`).
         budgets: The default budget of new runs, and its ceilings.
         expect_lease: Raises `StoreError` if this process may have lost its runs. Called before each write with the time, by `elapsed_s`, at
             which the write's intent was handed to the store.
