@@ -778,6 +778,7 @@ class Engine:
         inputs: Mapping[str, Json] | None = None,
         budget: Mapping[str, float] | None = None,
         deadline: str | float | timedelta | None = None,
+        priority: int | None = None,
         time_input: str | None = None,
         catch_up: CatchUp | None = None,
         catch_up_max: int | None = None,
@@ -800,6 +801,7 @@ class Engine:
             inputs: Of each run.
             budget: Of each run, as in `run`.
             deadline: How long each run may take from its start, waits included: `"2h"` or seconds; as the plan says if not given.
+            priority: Of each run, as in `run`.
             time_input: The input that gets the time of the schedule, as ISO 8601 text.
             catch_up: What becomes of times that no process was there for: `latest` (one run, unless a later time has come), `skip` or `all`.
             catch_up_max: Most times that `all` catches up on, the newest; 100 if not given.
@@ -823,6 +825,7 @@ class Engine:
             "inputs": _request.values_of("inputs", inputs or {}, "inputs"),
             "budget": budget,
             "deadline": deadline,
+            "priority": priority,
             "time_input": time_input,
             "catch_up": catch_up,
             "catch_up_max": catch_up_max,

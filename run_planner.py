@@ -565,7 +565,12 @@ class EnginePlanner:
             budget=cost.left,
             spent=_adding(cost),
         )
-        options = Options(budget=self._budgets.lowered(cost.rest), submitter=before.submitter)
+        options = Options(
+            budget=self._budgets.lowered(cost.rest),
+            submitter=before.submitter,
+            deadline=before.deadline,  # the caller waits for both runs as one
+            priority=before.priority,
+        )
         header = await self.header(mended.plan, options, {}, run)
         record = _record(f"patch of {run.id}", mended.usage, mended.attempts)
         if mended.shows_untrusted:

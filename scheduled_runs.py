@@ -79,6 +79,7 @@ class ScheduledRuns:
             submitter=schedule.submitter,
             schedule={"name": schedule.name, "at": at},
             deadline=None if schedule.deadline is None else self._execution.now() + schedule.deadline,
+            priority=schedule.priority,
         )
         return await self._plans.header(plan, options, schedule.inputs_at(at)), options
 

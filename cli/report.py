@@ -81,6 +81,8 @@ def summary(run: Run) -> str:
         parts.append(seconds(took))
     if run.usage.get("tokens"):
         parts.append(_tokens(run.usage))
+    if run.priority is not None:
+        parts.append(f"priority {run.priority}")
     is_final = run.digest and run.status in ("succeeded", "failed")
     # What the plan does not do stands right below the status, since `succeeded` is about the plan and not about the task.
     left_out = [f"left out: {one_line(text)}" for text in run.left_out]

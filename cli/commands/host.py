@@ -123,6 +123,7 @@ def serve(
 def worker(
     invocation: Invocation,
     queue: str | None = None,
+    start_timeout: Annotated[int, typer.Option(min=0, max=86_400)] = 60,
     metrics_port: Annotated[int | None, typer.Option(min=0, max=65535)] = None,
     metrics_host: str = "127.0.0.1",
 ) -> int:
@@ -130,6 +131,7 @@ def worker(
 
     Args:
         queue (NAME): Drive no runs, but make the calls of the tools with this queue (`@tool(queue=..)`), `slots` at a time.
+        start_timeout (SECONDS): Wait this long for a store or a backend that does not answer at the start; a wrong setting fails immediately.
         metrics_port: Serve metrics for Prometheus on this port, at /metrics; 0 takes a free one.
         metrics_host: Interface of the metrics, which need no key.
     """
@@ -146,7 +148,7 @@ def worker(
         )
 
     async def work() -> int:
-        async with invocation.engine(serves=True) as engine:
+        async with invocation.engine(serves=True, patience_s=start_timeout) as engine:
             slots = screen.plural(settings.slots, "run" if queue is None else "call")
             queues: dict[str, list[str]] = {}
             for tool in tools:

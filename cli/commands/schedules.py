@@ -41,6 +41,7 @@ async def schedules_add(
     inputs: Inputs = None,
     budget: Budget = None,
     deadline: str | None = None,
+    priority: int | None = None,
     time_input: str | None = None,
     catch_up: str | None = None,
     catch_up_max: int | None = None,
@@ -56,6 +57,7 @@ async def schedules_add(
         cron (CRON): Five fields, such as '0 8 * * 1-5', in place of --every.
         tz (ZONE): Time zone of --cron, such as Europe/Berlin; default: UTC.
         deadline (2h): How long each run may take, waits included.
+        priority (1-5): Which runs get a place first: 1 first, 5 last; default: 3.
         time_input (NAME): The input that gets the time of the schedule.
         catch_up (RULE): Times that no server was there for: latest (default), skip, all.
         catch_up_max (N): Most times that --catch-up all runs; default: 100.
@@ -80,6 +82,7 @@ async def schedules_add(
             inputs=values,
             budget=read_budget(budget or ()),
             deadline=deadline,
+            priority=priority,
             time_input=time_input,
             catch_up=catch_up,  # type: ignore[arg-type]  # the engine names the rules that there are
             catch_up_max=catch_up_max,
@@ -137,6 +140,8 @@ async def schedules_show(invocation: Invocation, name: ScheduleName) -> int:
     ]
     if found.deadline is not None:
         facts.append(f"each run is cancelled after {duration_text(found.deadline)}")
+    if found.priority is not None:
+        facts.append(f"priority {found.priority}")
     if found.inputs:
         facts.append(f"inputs {screen.short(dict(found.inputs))}")
     if not found.paused:

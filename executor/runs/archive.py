@@ -808,6 +808,7 @@ def snapshot(
         schedule=header.schedule,
         request_id=_request_id(header) if header.context is not None else None,
         deadline=header.deadline,
+        priority=header.priority,
     )
 
 
@@ -846,6 +847,7 @@ def _unplanned(row: RunRow, header: Header) -> Run:
         updated=row.updated,
         request_id=_request_id(header),
         deadline=header.deadline,
+        priority=header.priority,
     )
 
 
