@@ -19,12 +19,21 @@ from dataclasses import field
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NewType, TypeAlias, cast
 
-from ..plans.errors import SKIPPED, EvaluationError, RefersToSkipped, Skipped
 from ..plans.expressions.data_spans import NO_DATA, PromptData, Span, data_indices
 from ..plans.expressions.formula import Formula
 from ..plans.expressions.operators import kind_of
 from ..plans.immutable import immutable
-from ..plans.program import ENDORSED, Action, AskAgent, AskModel, AskPerson, CallTool, Program, StepCode
+from ..plans.program.program import (
+    ENDORSED,
+    Action,
+    AskAgent,
+    AskModel,
+    AskPerson,
+    CallTool,
+    Program,
+    StepCode,
+)
+from ..plans.reports.errors import SKIPPED, EvaluationError, RefersToSkipped, Skipped
 from ..plans.types.integers import with_integers
 from ..plans.types.validate import value_problems
 from ..plans.values import Json, digest_of_pieces, shared_copy, spelled_in_pieces

@@ -26,11 +26,10 @@ from typing import Final, Literal, TypeAlias, assert_never, cast
 
 from ..errors import EngineBug, PlanRejected
 from ..plans.durations import duration_text, time_text
-from ..plans.errors import SKIPPED, EvaluationError, RefersToSkipped
 from ..plans.expressions.formula import Formula
 from ..plans.expressions.operators import WORK_MAX, Meter, kind_of
 from ..plans.inputs import fit_inputs
-from ..plans.program import (
+from ..plans.program.program import (
     Action,
     AskAgent,
     AskModel,
@@ -50,6 +49,7 @@ from ..plans.program import (
     UseFallback,
     WaitUntil,
 )
+from ..plans.reports.errors import SKIPPED, EvaluationError, RefersToSkipped
 from ..plans.signature import Effect
 from ..plans.values import Json, NotJson
 from ..plans.waits import due_of

@@ -561,6 +561,13 @@ class Store(Protocol):
         """Return what is wrong with the file itself, below runs and journals; empty: nothing."""
         ...
 
+    async def identity(self) -> str:
+        """Return what tells this store from others, whatever address it has: the same for every process, for ever; a copy of the store has it, too.
+
+        It is made when it is first asked for. Raises: StoreError.
+        """
+        ...
+
     async def copy_to(self, path: Path) -> None:
         """Write all of it, as it is at one moment, into a new file. Raises: StoreError."""
         ...
