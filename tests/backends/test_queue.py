@@ -9,11 +9,12 @@ from pathlib import Path
 import backend_child
 import pytest
 import structlog
-from firmplan import Engine, Planner, PlanningFailed, ServerError, tool
+from firmplan import Engine, Planner, PlanningFailed, RunDriven, ServerError, tool
 from firmplan.testing import ScriptedModel, Slow
 from public import call, plan, within
 from queue_backend import QueueBackend
 from structlog.testing import capture_logs
+from waiting_for import until
 
 HANG = plan(
     call("a", "say", args={"word": "first"}),
@@ -93,6 +94,66 @@ def test_workers_patch_plans(tmp_path):
                 assert (len(model.requests), unasked.requests) == (1, [])
                 working.cancel()
                 await asyncio.wait([working])
+
+    within(main())
+
+
+def test_a_caller_hears_at_once_that_no_worker_finds_a_patch(tmp_path):
+    """However long the worker looks for one: the run has an owner until the answer is there, and no caller asks a clock."""
+    queue = tmp_path / "queue.db"
+
+    async def main():
+        async with (
+            ScriptedModel([]) as unasked,
+            ScriptedModel([Slow({"operations": []}, 4.0)] + [{"operations": []}] * 19) as model,
+        ):
+            callers, workers = Planner("m", base_url=unasked.base_url), Planner("m", base_url=model.base_url)
+            async with (
+                Engine([price], store=tmp_path / "s.db", planner=callers, backend=QueueBackend(queue)) as one,
+                Engine([price], store=tmp_path / "s.db", planner=workers, backend=QueueBackend(queue)) as two,
+            ):
+                working = asyncio.create_task(two.work(slots=2))
+                waiting = asyncio.create_task(one.run(GOLD, run_id="r", replan=1))
+                await until(lambda: model.requests)
+                # The run has failed, and has its owner yet: nobody else patches its plan, and who waits goes on waiting.
+                assert await one.status("r") == "failed"
+                with pytest.raises(RunDriven):
+                    await one.drive("r")
+                assert not waiting.done()
+                run = await waiting
+                assert (run.status, run.id, unasked.requests) == ("failed", "r", [])
+                asked = len(model.requests)
+                working.cancel()
+                await asyncio.wait([working])
+                # It is settled, for every later caller, too.
+                assert (await one.wait("r")).status == "failed"
+                assert len(model.requests) == asked
+
+    within(main())
+
+
+def test_a_patch_that_its_worker_did_not_finish_is_made_by_the_next(tmp_path):
+    """The worker closes while it asks for a patch: the failed run stays with its dead owner, and the caller waits for the next worker."""
+    queue = tmp_path / "queue.db"
+
+    async def main():
+        async with ScriptedModel([]) as unasked, ScriptedModel([Slow(PATCH, 60.0), PATCH]) as model:
+            callers, workers = Planner("m", base_url=unasked.base_url), Planner("m", base_url=model.base_url)
+            store = tmp_path / "s.db"
+            async with Engine([price], store=store, planner=callers, backend=QueueBackend(queue)) as one:
+                async with Engine([price], store=store, planner=workers, backend=QueueBackend(queue)) as two:
+                    working = asyncio.create_task(two.work(slots=2))
+                    waiting = asyncio.create_task(one.run(GOLD, run_id="r", replan=1))
+                    await until(lambda: model.requests)
+                    working.cancel()
+                    await asyncio.wait([working])
+                assert not waiting.done()
+                async with Engine([price], store=store, planner=workers, backend=QueueBackend(queue)) as two:
+                    working = asyncio.create_task(two.work(slots=2))
+                    run = await waiting
+                    assert (run.status, run.output, run.parent) == ("succeeded", 6, "r")
+                    working.cancel()
+                    await asyncio.wait([working])
 
     within(main())
 

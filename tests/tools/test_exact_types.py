@@ -10,9 +10,9 @@ from typing import Annotated, Any, Generic, Literal, NotRequired, TypeVar, cast
 import pytest
 from firmplan import ToolError
 from firmplan.plans.values import NotJson, canonical, parse_canonical
-from firmplan.tools.annotated import PythonTypes
-from firmplan.tools.callables import EMPTY, Annotations, Parameter
-from firmplan.tools.schemas import SchemaTypes
+from firmplan.tools.types.annotated import PythonTypes
+from firmplan.tools.types.callables import EMPTY, Annotations, Parameter
+from firmplan.tools.types.schemas import SchemaTypes
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import (
