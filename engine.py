@@ -96,11 +96,11 @@ if TYPE_CHECKING:
     from .executor import budget as _budget
     from .executor import observer as _observer
     from .executor.calls import concurrency as _concurrency
-    from .executor.calls import flow_policy as _flow_policy
-    from .executor.calls import frames as _frames
-    from .executor.calls import policies as _policies
-    from .executor.calls.flow_policy import Flow
-    from .executor.calls.policies import Policy
+    from .executor.calls.flow import flow_policy as _flow_policy
+    from .executor.calls.flow import policies as _policies
+    from .executor.calls.flow.flow_policy import Flow
+    from .executor.calls.flow.policies import Policy
+    from .executor.calls.running import frames as _frames
     from .executor.calls.words import OnWords, WordsListener
     from .executor.journal.tool_pins import ProviderChanges
     from .executor.observer import Observer
@@ -145,9 +145,9 @@ else:  # most of what an engine works with is imported when it works
     _embedded = LazyModule(".backends.embedded", __package__)
     _budget = LazyModule(".executor.budget", __package__)
     _concurrency = LazyModule(".executor.calls.concurrency", __package__)
-    _flow_policy = LazyModule(".executor.calls.flow_policy", __package__)
-    _frames = LazyModule(".executor.calls.frames", __package__)
-    _policies = LazyModule(".executor.calls.policies", __package__)
+    _flow_policy = LazyModule(".executor.calls.flow.flow_policy", __package__)
+    _frames = LazyModule(".executor.calls.running.frames", __package__)
+    _policies = LazyModule(".executor.calls.flow.policies", __package__)
     _observer = LazyModule(".executor.observer", __package__)
     _archive = LazyModule(".executor.runs.archive", __package__)
     _owner = LazyModule(".executor.runs.owner", __package__)

@@ -13,7 +13,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -28,7 +28,7 @@ from ...errors import (
     StoreError,
 )
 from ...plans.immutable import immutable
-from ...plans.nearest import listing
+from ...plans.reports.nearest import listing
 from ..calls.caller import Caller, callers_in, recorded_values
 from ..calls.early import EarlySteps
 from ..calls.facilities import Facilities
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from ...plans.values import Json
     from ...tools import Tool, Used
     from ..calls.dispatch import Preparation, PreparedCall
-    from ..calls.invoke import Outcome
+    from ..calls.running.invoke import Outcome
 
 TELL_S: Final = 2.0  # how long to wait for a run of another process before naming that process
 TELL_AGAIN_S: Final = 60.0
@@ -225,6 +225,7 @@ class Execution:
         )
         self.planning = Planning(facilities, self.archive, self.submissions, park_after)
         self.changes = Changes(self._store)
+        self._looks: dict[asyncio.AbstractEventLoop, asyncio.TimerHandle] = {}  # the next look for decisions
         self._watch = Watch(
             facilities.commits,
             self._store,
@@ -310,6 +311,9 @@ class Execution:
         await asyncio.gather(*(driver.park(self._write_grace_s) for driver in self._drivers.values()))
         if driven:
             await asyncio.wait(driven, timeout=CUT_OFF_S)
+        for look in self._looks.values():
+            look.cancel()
+        self._looks.clear()
         running = [*self._driving.values(), *self._watch.tasks()]
         # `cancel` is false for tasks that have ended; the loop of such a task may be closed, so it must not be awaited.
         running = [task for task in running if task.cancel()]
@@ -535,13 +539,21 @@ class Execution:
 
     def _follow(self, run_id: str, work: Coroutine[Any, Any, Exception | None]) -> RunWork:
         """Do the work in the background, owned by this execution; its error reaches whoever waits for the run, or the log."""
-        task = asyncio.get_running_loop().create_task(work, name=f"firmplan {run_id}")
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(work, name=f"firmplan {run_id}")
         self._driving[run_id] = task
         if run_id in self._timers.awaited:
             self._timers.stir(run_id)
         task.add_done_callback(partial(self._note_error, run_id))
-        self._watch.begin()
+        # Most runs end sooner than the store would be asked for decisions about them, so they begin no look; and one look is enough for all that do not.
+        if loop not in self._looks:
+            self._looks[loop] = loop.call_later(POLL_S, self._begin_look, loop)
         return task
+
+    def _begin_look(self, loop: asyncio.AbstractEventLoop) -> None:
+        del self._looks[loop]
+        if self._driving:
+            self._watch.begin()
 
     def _note_error(self, run_id: str, task: RunWork) -> None:
         if self._driving.get(run_id) is task:
@@ -1187,7 +1199,7 @@ class Execution:
                 decisions = await self.archive.decisions(row.id)
             # Decisions may come after the driver has looked for the last time; so it looks again until there are none.
             while first or decisions:
-                with heap_frozen:
+                with nullcontext() if machine.root.program.waits.is_brief else heap_frozen:
                     await driver.drive(first, decisions)
                 if driver.is_parking:
                     return False

@@ -81,10 +81,10 @@ class Watch:
         changes.on_decided(self._hear)
 
     def begin(self) -> None:
-        """Start looking, and hand decisions over on this event loop."""
+        """Look now, and go on looking; hand decisions over on this event loop."""
         self._loop = asyncio.get_running_loop()
         self._looked = -math.inf  # a decision may have been told before the run was driven here
-        self._commits.expect(self, POLL_S)
+        self._commits.expect(self, 0.0)
 
     def _hear(self, runs: Collection[str] | None) -> None:
         """Look at once if a decision is about a run of this engine, or may be. On a thread of the store."""
