@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from ..engine import Engine
 from ..errors import ConfigError, RunNotFound, StoreError
 from ..executor import Policy
-from ..executor.calls.policies import written_policy
+from ..executor.calls.flow.policies import written_policy
 from ..executor.stores.location import MEMORY, open_location
 from ..planner import Planner
 from ..telemetry.providers import set_up

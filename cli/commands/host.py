@@ -20,7 +20,7 @@ from ..failure import Exit
 
 if TYPE_CHECKING:
     from ...engine import Engine
-    from ...executor.calls.resources import ResourceTrial
+    from ...executor.calls.running.resources import ResourceTrial
     from ..invocation import Invocation
 
 commands = CommandGroup()
@@ -137,7 +137,7 @@ def worker(
     """
     from ...executor.journal.toolset_lock import digest_of_toolset
     from ...executor.stores.location import shown
-    from ...plans.nearest import listing
+    from ...plans.reports.nearest import listing
     from ..invocation import drive
 
     settings, tools = invocation.settings, invocation.toolset
@@ -409,7 +409,7 @@ def _tools(invocation: Invocation) -> list[Diagnosis]:
 
 def _resources(invocation: Invocation) -> list[Diagnosis]:
     """Open and close the resources of the tools, as an engine does."""
-    from ...executor.calls.resources import OpenResources
+    from ...executor.calls.running.resources import OpenResources
     from ...tools.context import resource_context
     from ...tools.secret import Secrets
     from ..invocation import drive, secrets_of

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from uuid import UUID
 
 from ...errors import ServerError, ToolError
-from ...plans.nearest import listing
+from ...plans.reports.nearest import listing
 from ...plans.signature import Effect
 from ...plans.values import LARGE_BYTES, Digest, Json, canonical, digest, parse_canonical
 from ...tools import Context, Tool, Used
@@ -65,8 +65,8 @@ from ..stores.store import Store, read_values
 from .artifacts import find_blobs, keep_files
 from .dispatch import Preparation, PreparedCall
 from .identity import ContentKey, idempotency_key
-from .invoke import Failed, Lost, Outcome, Returned, interrupted, is_unrepeatable, refused_result
 from .lease import Lease, elapsed_s
+from .running.invoke import Failed, Lost, Outcome, Returned, interrupted, is_unrepeatable, refused_result
 
 if TYPE_CHECKING:
     from ...tools.declaration import Results

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from ...errors import EngineBug, StoreError
 from ..events import ApprovalAsked, BudgetReached, JournalEvent, StepIndeterminate
 from ..states import FINAL, RunStatus
-from ..stores.store import Batch, CallRecord, Reusable, ReuseEntries, RunRow
+from ..stores.store import NO_OBJECTS, Batch, CallRecord, Reusable, ReuseEntries, RunRow
 from .records import chain, write_line
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ class Journal:
         with self.piece:
             if self._left is None:
                 wait_s = LEFT_MAX_S * min(LEFT_TIMES_MAX, 1 + self._left_count // LEFT_MORE)
-                self._left = ReuseEntries()
+                self._left = ReuseEntries([], [], {}, NO_OBJECTS)
                 self._left_until = time.monotonic() + wait_s
                 self._commits.expect(self, wait_s)
             left = self._left

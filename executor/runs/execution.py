@@ -13,7 +13,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -28,7 +28,7 @@ from ...errors import (
     StoreError,
 )
 from ...plans.immutable import immutable
-from ...plans.nearest import listing
+from ...plans.reports.nearest import listing
 from ..calls.caller import Caller, callers_in, recorded_values
 from ..calls.early import EarlySteps
 from ..calls.facilities import Facilities
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from ...plans.values import Json
     from ...tools import Tool, Used
     from ..calls.dispatch import Preparation, PreparedCall
-    from ..calls.invoke import Outcome
+    from ..calls.running.invoke import Outcome
 
 TELL_S: Final = 2.0  # how long to wait for a run of another process before naming that process
 TELL_AGAIN_S: Final = 60.0
@@ -199,6 +199,9 @@ class Execution:
         self._settling = set[str]()  # tasks whose planning waits for somebody, and is about to be released
         self._errors: dict[str, BaseException] = {}  # of runs whose work has stopped here
         self._patching: dict[str, asyncio.Task[str | None]] = {}  # by failed run: the run of its patched plan
+        self._settled_here = set[
+            str
+        ]()  # failed runs that this owner has until it is known whether there is a patch
         self._tending: dict[str, asyncio.Task[None]] = {}  # by run: the work that patches its plan
         self._timers = Timers(facilities.clock, self._wake)
         self._wakes = asyncio.Semaphore(WAKES_MAX)
@@ -222,6 +225,7 @@ class Execution:
         )
         self.planning = Planning(facilities, self.archive, self.submissions, park_after)
         self.changes = Changes(self._store)
+        self._looks: dict[asyncio.AbstractEventLoop, asyncio.TimerHandle] = {}  # the next look for decisions
         self._watch = Watch(
             facilities.commits,
             self._store,
@@ -242,7 +246,9 @@ class Execution:
             tell=None if self._drives_here else self._tell_of_decision,
         )
         self._watch.cancel_planning = self.decisions.cancel_planning_here
+        self._watch.is_needed = lambda: bool(self._settled_here)
         self._identity = ""  # of the store, once a backend has asked
+        self._ignored = set[str]()  # options that do nothing with a backend, of which the log was told
         self._untold = Untold(lambda: facilities.log)
         self._stranded = Stranded(self._store, self._owner, self.now)
         self.care = StoreCare(self._store, self.archive, facilities.clock.now)
@@ -305,6 +311,9 @@ class Execution:
         await asyncio.gather(*(driver.park(self._write_grace_s) for driver in self._drivers.values()))
         if driven:
             await asyncio.wait(driven, timeout=CUT_OFF_S)
+        for look in self._looks.values():
+            look.cancel()
+        self._looks.clear()
         running = [*self._driving.values(), *self._watch.tasks()]
         # `cancel` is false for tasks that have ended; the loop of such a task may be closed, so it must not be awaited.
         running = [task for task in running if task.cancel()]
@@ -372,6 +381,11 @@ class Execution:
             StoreError: The store cannot be written.
         """
         if not self._drives_here:
+            if stream:
+                self.note_ignored(
+                    "stream",
+                    "the steps of a task start once a worker has its plan, not while the plan is being written",
+                )
             row = await self.submissions.submit(header, run_id=run_id)
             await self.start(row)
             return row, None, None
@@ -525,13 +539,21 @@ class Execution:
 
     def _follow(self, run_id: str, work: Coroutine[Any, Any, Exception | None]) -> RunWork:
         """Do the work in the background, owned by this execution; its error reaches whoever waits for the run, or the log."""
-        task = asyncio.get_running_loop().create_task(work, name=f"firmplan {run_id}")
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(work, name=f"firmplan {run_id}")
         self._driving[run_id] = task
         if run_id in self._timers.awaited:
             self._timers.stir(run_id)
         task.add_done_callback(partial(self._note_error, run_id))
-        self._watch.begin()
+        # Most runs end sooner than the store would be asked for decisions about them, so they begin no look; and one look is enough for all that do not.
+        if loop not in self._looks:
+            self._looks[loop] = loop.call_later(POLL_S, self._begin_look, loop)
         return task
+
+    def _begin_look(self, loop: asyncio.AbstractEventLoop) -> None:
+        del self._looks[loop]
+        if self._driving:
+            self._watch.begin()
 
     def _note_error(self, run_id: str, task: RunWork) -> None:
         if self._driving.get(run_id) is task:
@@ -584,9 +606,10 @@ class Execution:
         """Patch the plan of a failed run in the background; `row`: as this owner has it already."""
         work = self._settle_patch(run_id, row)
         settling = asyncio.get_running_loop().create_task(work, name=f"firmplan patch {run_id}")
-        self._patching[run_id] = (
-            settling  # it stays: this engine makes no second attempt after one without a patch
-        )
+        # It stays: this engine makes no second attempt after one without a patch.
+        self._patching[run_id] = settling
+        self._settled_here.add(run_id)
+        self._watch.begin()  # a model may take longer than a lease
         settling.add_done_callback(lambda done: self._forget_failed_patch(run_id, done))
         return settling
 
@@ -614,6 +637,7 @@ class Execution:
         return patched
 
     def _forget_failed_patch(self, run_id: str, settling: asyncio.Task[str | None]) -> None:
+        self._settled_here.discard(run_id)
         if settling.cancelled() or settling.exception() is not None:
             self._patching.pop(run_id, None)
 
@@ -813,6 +837,15 @@ class Execution:
             processes.lease = self._owner.lease
             lease.close()
 
+    def note_ignored(self, option: str, why: str) -> None:
+        """Tell the log, once, of an option that does nothing where a backend hands the runs out: the run itself is the same."""
+        if not self._drives_here and option not in self._ignored:
+            self._ignored.add(option)
+            hint = "it works in an engine without a backend; with one leave it out, and follow the run with `events`"
+            self.facilities.log.warning(
+                "an option does nothing with a backend", option=option, why=why, hint=hint
+            )
+
     async def _dispatch(self, row: RunRow, *, is_asked: bool, take_over: bool) -> None:
         """Have the backend hand out a run that begins or goes on. Raises: ConfigError."""
         row.expect_to_go_on()
@@ -878,15 +911,21 @@ class Execution:
 
     async def _find_patch(self, run: Run) -> str | None:
         """Return the run of the patched plan of a failed run once a worker has made it; `None`: no worker has found one."""
+        is_told = False
         with self.changes.follow(run.id) as followed:
             while True:
                 followed.look()
                 # First the owner: whoever patches makes the run of the patch before it releases this one (`_settle_patch`).
-                is_settled = (await self.archive.row(run.id)).owner is None
+                row = await self.archive.row(run.id)
                 if await self.archive.is_known(patched := patch_id(run.id)):
                     return patched
-                if is_settled:
+                if row.owner is None:
                     return None
+                if not is_told and not self._owner.is_driven(row):
+                    # Mostly the backend knows. No sweep looks at runs that have failed, so where it does not, nobody else would tell it.
+                    is_told = True
+                    assert self.backend is not None
+                    await self._tell(run.id, self.backend.wake(run.id))
                 await followed.wait(_never, LOOK_S)
 
     # --- permits: who is driven alone
@@ -1160,7 +1199,7 @@ class Execution:
                 decisions = await self.archive.decisions(row.id)
             # Decisions may come after the driver has looked for the last time; so it looks again until there are none.
             while first or decisions:
-                with heap_frozen:
+                with nullcontext() if machine.root.program.waits.is_brief else heap_frozen:
                     await driver.drive(first, decisions)
                 if driver.is_parking:
                     return False

@@ -49,9 +49,11 @@ class Watch:
 
     Attributes:
         cancel_planning: Ends the planning of a task that is planned here, if a decision in the store says so.
+        is_needed: Whether this owner has runs beside those that are driven, so that its lease has to be renewed.
     """
 
     cancel_planning: Callable[[str], Awaitable[None]]
+    is_needed: Callable[[], bool] = staticmethod(lambda: False)
 
     def __init__(
         self,
@@ -79,10 +81,10 @@ class Watch:
         changes.on_decided(self._hear)
 
     def begin(self) -> None:
-        """Start looking, and hand decisions over on this event loop."""
+        """Look now, and go on looking; hand decisions over on this event loop."""
         self._loop = asyncio.get_running_loop()
         self._looked = -math.inf  # a decision may have been told before the run was driven here
-        self._commits.expect(self, POLL_S)
+        self._commits.expect(self, 0.0)
 
     def _hear(self, runs: Collection[str] | None) -> None:
         """Look at once if a decision is about a run of this engine, or may be. On a thread of the store."""
@@ -117,7 +119,7 @@ class Watch:
         self._look_again()
 
     def _look_again(self) -> None:
-        if self._driving and self._loop is not None and not self._loop.is_closed():
+        if (self._driving or self.is_needed()) and self._loop is not None and not self._loop.is_closed():
             pause_s = POLL_S
             if self._changes.is_telling:
                 left_s = MISSED_MAX_S - (time.monotonic() - self._looked)
