@@ -13,7 +13,7 @@ from .errors import UNKNOWN_PLAN, InputRejected
 from .executor import Submitter
 from .executor.runs.archive import qualified
 from .executor.runs.request import Options
-from .plans.nearest import short
+from .plans.reports.nearest import short
 
 if TYPE_CHECKING:
     from .executor import Execution, Header

@@ -78,6 +78,11 @@ class StrandedRun(Protocol):
         ...
 
     @property
+    def created(self) -> float:
+        """When it was accepted, in Unix seconds."""
+        ...
+
+    @property
     def epoch(self) -> int:
         """How many owners it has had."""
         ...

@@ -14,9 +14,9 @@ from ..executor.budget import LIMITS
 from ..executor.runs.run import ARTIFACT_KEYS, counted, steps_in
 from ..plans import CheckReport, check
 from ..plans.durations import time_text
-from ..plans.nearest import listing
 from ..plans.plan import AgentStep, PlanForStep, ToolStep
 from ..plans.render.width import columns
+from ..plans.reports.nearest import listing
 from .command import MOVES, STORE
 from .config import COMMAND_LINE, Settings
 from .failure import Exit

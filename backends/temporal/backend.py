@@ -40,6 +40,19 @@ CALL_S: Final = 3.0
 """How long a submission or a decision waits for the server: past it the store has all that a sweep needs."""
 CALLS_MAX: Final = 16
 """Requests of one process that are under way at a time. A server that gets hundreds at once answers none of them in time; more than it can work on make none of them faster."""
+AWAY: Final = frozenset(
+    {
+        RPCStatusCode.CANCELLED,
+        RPCStatusCode.UNKNOWN,
+        RPCStatusCode.DEADLINE_EXCEEDED,
+        RPCStatusCode.RESOURCE_EXHAUSTED,
+        RPCStatusCode.ABORTED,
+        RPCStatusCode.INTERNAL,
+        RPCStatusCode.UNAVAILABLE,
+    }
+)
+"""How a server refuses that is starting, stopping or overloaded."""
+CERTIFICATE: Final = "certificate"  # of a failed connection: waiting does not help
 FAIRNESS_KEY_BYTES_MAX: Final = 64
 """Bytes of a key by which Temporal takes turns; of a longer name its digest stands for it."""
 STORE: Final = "store"  # of the memo of a workflow: the name of its store, for people
@@ -102,13 +115,19 @@ class TemporalBackend:
                 await self._expect_namespace()
                 self._has_attributes = await self._find_attributes()
         except TimeoutError as late:
-            raise ConfigError(f"backend: {where} has answered within {OPEN_S:g} s; {hint}") from late
+            raise ConfigError(
+                f"backend: {where} has answered within {OPEN_S:g} s; {hint}", temporary=True
+            ) from late
         except RPCError as fault:
             raise ConfigError(
-                f"backend: the Temporal server at {self.address.target} refuses: {fault.message}"
+                f"backend: the Temporal server at {self.address.target} refuses: {fault.message}",
+                temporary=fault.status in AWAY,
             ) from fault
         except RuntimeError as fault:  # how the SDK says that it cannot connect
-            raise ConfigError(f"backend: {where} could be reached ({_cause(fault)}); {hint}") from fault
+            cause = _cause(fault)
+            raise ConfigError(
+                f"backend: {where} could be reached ({cause}); {hint}", temporary=cause != CERTIFICATE
+            ) from fault
         self._host = host  # last: an engine whose backend was away opens later
 
     async def close(self) -> None:
@@ -395,7 +414,7 @@ def _cause(fault: BaseException) -> str:
         "failed to lookup address",
         "timed out",
         "Timeout expired",
-        "certificate",
+        CERTIFICATE,
     ):
         if known.lower() in text.lower():
             return known[0].lower() + known[1:]

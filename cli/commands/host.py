@@ -20,7 +20,7 @@ from ..failure import Exit
 
 if TYPE_CHECKING:
     from ...engine import Engine
-    from ...executor.calls.resources import ResourceTrial
+    from ...executor.calls.running.resources import ResourceTrial
     from ..invocation import Invocation
 
 commands = CommandGroup()
@@ -123,6 +123,7 @@ def serve(
 def worker(
     invocation: Invocation,
     queue: str | None = None,
+    start_timeout: Annotated[int, typer.Option(min=0, max=86_400)] = 60,
     metrics_port: Annotated[int | None, typer.Option(min=0, max=65535)] = None,
     metrics_host: str = "127.0.0.1",
 ) -> int:
@@ -130,12 +131,13 @@ def worker(
 
     Args:
         queue (NAME): Drive no runs, but make the calls of the tools with this queue (`@tool(queue=..)`), `slots` at a time.
+        start_timeout (SECONDS): Wait this long for a store or a backend that does not answer at the start; a wrong setting fails immediately.
         metrics_port: Serve metrics for Prometheus on this port, at /metrics; 0 takes a free one.
         metrics_host: Interface of the metrics, which need no key.
     """
     from ...executor.journal.toolset_lock import digest_of_toolset
     from ...executor.stores.location import shown
-    from ...plans.nearest import listing
+    from ...plans.reports.nearest import listing
     from ..invocation import drive
 
     settings, tools = invocation.settings, invocation.toolset
@@ -146,7 +148,7 @@ def worker(
         )
 
     async def work() -> int:
-        async with invocation.engine(serves=True) as engine:
+        async with invocation.engine(serves=True, patience_s=start_timeout) as engine:
             slots = screen.plural(settings.slots, "run" if queue is None else "call")
             queues: dict[str, list[str]] = {}
             for tool in tools:
@@ -407,7 +409,7 @@ def _tools(invocation: Invocation) -> list[Diagnosis]:
 
 def _resources(invocation: Invocation) -> list[Diagnosis]:
     """Open and close the resources of the tools, as an engine does."""
-    from ...executor.calls.resources import OpenResources
+    from ...executor.calls.running.resources import OpenResources
     from ...tools.context import resource_context
     from ...tools.secret import Secrets
     from ..invocation import drive, secrets_of

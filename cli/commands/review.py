@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ...errors import InputRejected
-from ...plans.visible import visible
+from ...plans.reports.visible import visible
 from .. import screen
 from ..command import STORE, TOOLS_AND_STORE, AnyRun, CommandGroup, RunId
 from ..completion import complete_steps

@@ -31,8 +31,8 @@ from ...errors import (
 )
 from ...plans import Plan
 from ...plans.format.shape import describe
-from ...plans.nearest import short
 from ...plans.python_types import Inputs
+from ...plans.reports.nearest import short
 from ...plans.values import Json, canonical
 from ...plans.values import digest as digest_of
 from ...tools import Artifact

@@ -15,7 +15,7 @@ from typing_extensions import TypeVar
 
 from ...errors import RunFailed
 from ...plans.durations import time_text
-from ...plans.nearest import listing
+from ...plans.reports.nearest import listing
 from ...plans.values import Json
 from ..budget import CACHED, GUARDS, added_verdicts, is_priced
 from ..events import RunParked

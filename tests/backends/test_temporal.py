@@ -417,6 +417,47 @@ async def test_a_run_id_of_another_store_is_refused(backend, temporal_server, po
             assert (await other.get("daily")).status == "waiting"
 
 
+class Queue:
+    """A backend that has some runs queued, and was not told of others."""
+
+    def __init__(self, untold, queued):
+        rows = [(name, True) for name in untold] + [(name, False) for name in queued]
+        self.untold, self.asked = set(untold), []
+        self.rows = [
+            SimpleNamespace(id=name, created=float(at), epoch=0, last_seq=0)
+            for at, (name, _) in enumerate(rows)
+        ]
+        self.host = self
+        self.log = structlog.get_logger()
+
+    async def find_stranded(self):
+        """Return all of them."""
+        return self.rows
+
+    async def is_handed_over(self, run_id):
+        """Note the question."""
+        self.asked.append(run_id)
+        return run_id not in self.untold
+
+    async def wake(self, run_id):
+        """Note that the run is queued now."""
+        self.untold.discard(run_id)
+
+
+@in_loop
+async def test_a_sweep_asks_about_few_runs_where_many_are_queued():
+    """The oldest run is always asked about, all that are stranded are woken within a few sweeps, and no run is asked about twice."""
+    queued = [f"q{number}" for number in range(200)]
+    busy = Queue(["old"], queued)
+    assert await worker.Sweep(busy).once() == ["old"]
+    assert len(busy.asked) <= 2 * 1 + worker.HANDED_MAX
+    away = Queue([f"u{number}" for number in range(30)], [])
+    sweep = worker.Sweep(away)
+    woken = [len(await sweep.once()), len(await sweep.once()), len(await sweep.once())]
+    assert woken == [20, 10, 0]
+    assert len(away.asked) == len(set(away.asked)) == 30
+
+
 @in_loop
 async def test_requests_are_bounded_and_those_that_wait_give_up_together():
     """As many as there are places are under way; a server without an answer costs all that wait the time of one request."""

@@ -24,7 +24,7 @@ from rig import Rig
 from seeds import SWEEP, seeds
 from typed_plans import INTEGER, SCHEMAS, TEXT, TOOLS, answer, model_reply, typed_plans
 
-EVERY, SAMPLED = 20_000, 30
+EVERY, SAMPLED = 20_000, 20
 CODES = {"unsafe-flow", "judged-flow", "untrusted-condition"}
 NAMED = re.compile(r"of the write '(\w+)'|whether step '(\w+)' writes")
 
@@ -256,7 +256,7 @@ PORTION = 100
 
 
 @pytest.mark.sweep
-@pytest.mark.parametrize("seed", seeds(EVERY // PORTION, sampled=2))
+@pytest.mark.parametrize("seed", seeds(EVERY // PORTION, sampled=1))
 def test_an_untrusted_number_decides_about_no_write_that_the_check_does_not_name(seed):
     """Arguments that differ are named as data. Where calls are only missing, it is enough that control is named."""
     random = Random(seed)

@@ -38,7 +38,7 @@ _CONTEXT.set_forkserver_preload(
         "firmplan.client",
         "firmplan.engine",
         "firmplan.executor.approvals.waiting",
-        "firmplan.executor.calls.worker",
+        "firmplan.executor.calls.running.worker",
         "firmplan.executor.review.review",
         "firmplan.executor.review.verify",
         "firmplan.executor.runs.execution",

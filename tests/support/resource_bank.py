@@ -7,8 +7,8 @@ from functools import cache
 
 from firmplan import Context, Plan
 from firmplan.plans.checker.flow.sources import Sources
-from firmplan.plans.compile import compile_plan
-from firmplan.plans.program import CallTool, RunPlan
+from firmplan.plans.program.compile import compile_plan
+from firmplan.plans.program.program import CallTool, RunPlan
 from firmplan.tools import Tool
 from rig import Rig
 

@@ -20,9 +20,10 @@ from typing import Any, Final
 
 import orjson
 
-from ...plans.signature import Effect
-from ...tools import Context, Tool
-from .artifacts import CallBlobs
+from ....plans.signature import Effect
+from ....tools import Context, Tool
+from ..artifacts import CallBlobs
+from ..lease import MOMENT_ENV, Lease, Moment
 from .frames import (
     CLOSE,
     HEAD_BYTES_MAX,
@@ -36,7 +37,6 @@ from .frames import (
     write_frame,
 )
 from .invoke import Failed, Lost, Outcome, call_timeout, interrupted
-from .lease import MOMENT_ENV, Lease, Moment
 from .loop_watch import NO_WATCH, LoopWatch
 from .resources import CLOSE_S
 
@@ -242,7 +242,7 @@ class _Child:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                "firmplan.executor.calls.worker",
+                "firmplan.executor.calls.running.worker",
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 env={**environ, **extra, **shared, WORKER_ENV: "1"},

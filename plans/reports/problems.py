@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
+from ..types.show import schema_of
+from ..types.types import Type, size_of
+from ..values import Json
 from .codes import CODES
 from .paths import parts_of
-from .types.show import schema_of
-from .types.types import Type, size_of
-from .values import Json
 
 SHOWN_MAX = 50
 """Problems that the text of a report lists; `problems` has them all."""

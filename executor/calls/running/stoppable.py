@@ -15,8 +15,8 @@ from inspect import CORO_CREATED, getcoroutinestate
 from types import CoroutineType, coroutine
 from typing import Any, Final, TypeAlias, cast
 
-from ...tools.failures import described
-from ..canonical_value import CanonicalValue
+from ....tools.failures import described
+from ...canonical_value import CanonicalValue
 from .loop_watch import NO_WATCH, LoopWatch, Owner
 
 # --- coroutines

@@ -14,16 +14,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from .expressions.data_spans import NO_DATA, PromptData, Span
-from .immutable import immutable
-from .plan import PERSON
-from .values import Json
+from ..expressions.data_spans import NO_DATA, PromptData, Span
+from ..immutable import immutable
+from ..plan import PERSON
+from ..values import Json
 
 if TYPE_CHECKING:
-    from .expressions.formula import Formula
-    from .plan import Plan
-    from .signature import Signature
+    from ..expressions.formula import Formula
+    from ..plan import Plan
+    from ..signature import Signature
 
+
+BRIEF_STEPS_MAX: Final = 50
+"""The most steps of a plan whose runs are known to be short."""
 
 QUESTION: Final = "question"
 """The name under which the text of an `ask_person` step is shown."""
@@ -372,19 +375,23 @@ class StepCode:
 
 @immutable
 class Waits:
-    """Who waits for whom in one program, by position.
+    """Who waits for whom in one program, by position, and what its runs do not need.
 
     Attributes:
         dependents: For each step: those that wait for it, and whether it is their `when` that does.
         pending: For each step: how many it waits for.
         pending_when: The part of them that its `when` refers to.
         first: The steps to look at when a run begins: nothing is waited for, or not by their `when`.
+        has_effects: Whether a step touches a resource, so that runs have an effect order to keep.
+        is_brief: Whether runs are known to be short: few steps, each of them one call or one value.
     """
 
     dependents: tuple[tuple[tuple[int, bool], ...], ...]
     pending: tuple[int, ...]
     pending_when: tuple[int, ...]
     first: tuple[int, ...]
+    has_effects: bool
+    is_brief: bool
 
     @classmethod
     def of(cls, steps: Sequence[StepCode]) -> Waits:
@@ -405,7 +412,17 @@ class Waits:
                     if not awaited or (step.when is not None and not step.needs_when)
                 ]
             ),
+            has_effects=any(step.touches for step in steps),
+            is_brief=len(steps) <= BRIEF_STEPS_MAX and all(map(_is_single, steps)),
         )
+
+
+def _is_single(step: StepCode) -> bool:
+    return (
+        step.for_each is None
+        and step.repeat is None
+        and isinstance(step.action, (CallTool, AskModel, SetValue))
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from .checker.body import visible_types
-from .checker.templates import Template, template_of
-from .collecting import collector_paused
+from ..checker.body import visible_types
+from ..checker.templates import Template, template_of
+from ..collecting import collector_paused
+from ..expressions.formula import Formula, splices_of_names
+from ..plan import InnerPlan, Plan, PlanStep, Step, ToolStep
+from ..signature import Signature, Signatures, signatures_of
+from ..types.standalone import self_contained
+from ..values import Digest, Json
 from .compile import NOTHING_FOUND, Found, action_of, on_error_of, plan_of_inner
-from .expressions.formula import Formula, splices_of_names
-from .plan import InnerPlan, Plan, PlanStep, Step, ToolStep
 from .program import (
     Action,
     CallTool,
@@ -32,9 +35,6 @@ from .program import (
     UseFallback,
     Waits,
 )
-from .signature import Signature, Signatures, signatures_of
-from .types.standalone import self_contained
-from .values import Digest, Json
 
 FORMAT: Final = 1
 """Of the JSON: a reader takes no other."""

@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from ...tools.logbook import open_log
-from ..execution_tree import BLOCKED_HINT
+from ....tools.logbook import open_log
+from ...execution_tree import BLOCKED_HINT
 
 LOOK_S: Final = 0.05  # how often the thread looks: a tenth of what is reported
 REPORT_S: Final = 0.5  # a loop that stands still for so long is reported: people and servers notice

@@ -20,20 +20,20 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 
 import jsonschema_rs
 
-from ..errors import ConfigError, ToolError
-from ..plans.nearest import did_you_mean, listing
-from ..plans.paths import path_of
-from ..plans.types.definitions import rewritten
-from ..plans.types.integers import Schema, has_integral, with_integers
-from ..plans.values import Json, NotJson, canonical, copied, parse_canonical, shared_copy
-from .failures import described
+from ...errors import ConfigError, ToolError
+from ...plans.reports.nearest import did_you_mean, listing
+from ...plans.reports.paths import path_of
+from ...plans.types.definitions import rewritten
+from ...plans.types.integers import Schema, has_integral, with_integers
+from ...plans.values import Json, NotJson, canonical, copied, parse_canonical, shared_copy
+from ..failures import described
 
 if TYPE_CHECKING:
     from jsonschema_rs import Draft202012Validator
     from pydantic import ValidationError
 
-    from .codecs.codec import Codec
-    from .resources import Resource
+    from ..codecs.codec import Codec
+    from ..resources import Resource
 
 
 class Types(Protocol):
@@ -330,7 +330,7 @@ def pydantic_problems(error: ValidationError) -> list[str]:
 
 def schema_problems(value: Json, schema: Mapping[str, Json]) -> list[str]:
     """Return one sentence for each fault of a value that JSON Schema finds."""
-    from ..plans.types.validate import value_problems  # noqa: PLC0415  # only once something does not fit
+    from ...plans.types.validate import value_problems  # noqa: PLC0415  # only once something does not fit
 
     found = value_problems(value, schema)
     return _first(f"${fault.inner}: {fault.message}{_hint(fault.hint)}" for fault in found)

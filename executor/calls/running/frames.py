@@ -20,13 +20,13 @@ from typing import Any, BinaryIO, Final
 
 import orjson
 
-from ...errors import ConfigError, ToolError
-from ...plans.immutable import immutable
-from ...tools import Context, Tool, Used
-from ...tools.active_trace import trace_headers
-from ...tools.declaration import Results
-from ..canonical_value import CanonicalValue
-from .artifacts import CallBlobs
+from ....errors import ConfigError, ToolError
+from ....plans.immutable import immutable
+from ....tools import Context, Tool, Used
+from ....tools.active_trace import trace_headers
+from ....tools.declaration import Results
+from ...canonical_value import CanonicalValue
+from ..artifacts import CallBlobs
 from .invoke import Failed, Lost, Outcome, Returned
 
 WORKER_ENV: Final = "FIRMPLAN_WORKER"  # set in children: an engine there would start children of its own

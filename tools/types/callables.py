@@ -17,14 +17,14 @@ from dataclasses import field
 from functools import partial
 from typing import Any, Final
 
-from ..errors import ConfigError
-from ..plans.immutable import immutable
-from ..plans.nearest import listing
-from ..plans.values import Json
-from .context import Context
-from .resources import Resource, find_resource, in_scope, is_resource
+from ...errors import ConfigError
+from ...plans.immutable import immutable
+from ...plans.reports.nearest import listing
+from ...plans.values import Json
+from ..context import Context
+from ..resources import Resource, find_resource, in_scope, is_resource
 
-_FOLDER = __name__.rpartition(".")[0] + "."
+_FOLDER = __name__.rpartition(".types.")[0] + "."
 EMPTY: Final = inspect.Parameter.empty
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import TypeAlias
 
-from .values import into
+from ..values import into
 
 Part: TypeAlias = str | int
 

@@ -13,22 +13,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from ..errors import PlanRejected
-from .checker.body import Bodies, PlanBody, SavedPlans, bodies_of
-from .checker.flow.labels import CONTROL, EVERYTHING, REACH, UNTRUSTED, Counted, Labels
-from .checker.flow.secrecy import DEFAULT_MODEL
-from .checker.flow.selection import Passed, Selection, passed_to
-from .checker.survey import Survey, is_write, survey_of
-from .checker.templates import template_of
-from .collecting import collector_paused
-from .expressions.data_spans import Span
-from .expressions.evaluate import COMPOUND_KEYS_SINCE, is_compound_key
-from .expressions.functions import EXPRESSION_VERSION, FUNCTIONS, METHODS
-from .expressions.nodes import Call, Method, Node, walk
-from .format.property_order import as_written
-from .format.shape import Draft
-from .immutable import immutable
-from .plan import (
+from ...errors import PlanRejected
+from ..checker.body import Bodies, PlanBody, SavedPlans, bodies_of
+from ..checker.flow.labels import CONTROL, EVERYTHING, REACH, UNTRUSTED, Counted, Labels
+from ..checker.flow.secrecy import DEFAULT_MODEL
+from ..checker.flow.selection import Passed, Selection, passed_to
+from ..checker.survey import Survey, is_write, survey_of
+from ..checker.templates import template_of
+from ..collecting import collector_paused
+from ..expressions.data_spans import Span
+from ..expressions.evaluate import COMPOUND_KEYS_SINCE, is_compound_key
+from ..expressions.functions import EXPRESSION_VERSION, FUNCTIONS, METHODS
+from ..expressions.nodes import Call, Method, Node, walk
+from ..format.property_order import as_written
+from ..format.shape import Draft
+from ..immutable import immutable
+from ..plan import (
     AgentStep,
     AskPersonStep,
     AskStep,
@@ -43,7 +43,10 @@ from .plan import (
     ToolStep,
     WaitStep,
 )
-from .problems import CheckReport, Problem, problem
+from ..reports.problems import CheckReport, Problem, problem
+from ..signature import AgentTools, Signature, Signatures, agent_tools_of, called_by, signatures_of
+from ..types.standalone import self_contained
+from ..values import Json, canonical
 from .program import (
     ENDORSED,
     QUESTION,
@@ -66,9 +69,6 @@ from .program import (
     Waits,
     WaitUntil,
 )
-from .signature import AgentTools, Signature, Signatures, agent_tools_of, called_by, signatures_of
-from .types.standalone import self_contained
-from .values import Json, canonical
 
 VARIANTS_MAX = 8
 """Sets of untrusted inputs of one inner plan that get a program each."""

@@ -14,22 +14,22 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast, get_args
 
-from ...errors import ConfigError
-from ...plans.checker.flow.labels import is_untrusted
-from ...plans.checker.flow.selection import HARMLESS, OPTION, SELECTED, fitting_rule
-from ...plans.immutable import immutable
-from ...plans.plan import ToolStep
-from ...plans.program import CallTool, RunAgent, RunPlanned
-from ...plans.signature import Effect, Signature
-from ...plans.values import Json, canonical, parse_canonical
-from ...tools.failures import described
-from ...tools.logbook import open_log
+from ....errors import ConfigError
+from ....plans.checker.flow.labels import is_untrusted
+from ....plans.checker.flow.selection import HARMLESS, OPTION, SELECTED, fitting_rule
+from ....plans.immutable import immutable
+from ....plans.plan import ToolStep
+from ....plans.program.program import CallTool, RunAgent, RunPlanned
+from ....plans.signature import Effect, Signature
+from ....plans.values import Json, canonical, parse_canonical
+from ....tools.failures import described
+from ....tools.logbook import open_log
 
 if TYPE_CHECKING:
-    from ...plans.program import StepCode
-    from ..execution_tree import Iteration, Node
-    from ..journal.header import Header
-    from ..journal.toolset_lock import ToolsetLock
+    from ....plans.program.program import StepCode
+    from ...execution_tree import Iteration, Node
+    from ...journal.header import Header
+    from ...journal.toolset_lock import ToolsetLock
 
 Verdict: TypeAlias = Literal["allow", "ask", "deny"]
 VERDICTS: Final[tuple[Verdict, ...]] = get_args(Verdict)

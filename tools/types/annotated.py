@@ -25,13 +25,13 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 from typing_extensions import override
 
-from ..errors import ConfigError, ToolError
-from ..plans.paths import path_of
-from ..plans.python_types import AnswerSchemas, Schemas, adapter_of, readable
-from ..plans.types.integers import with_ordered_sets
-from ..plans.values import Json, NotJson, canonical, copied, parse_canonical
+from ...errors import ConfigError, ToolError
+from ...plans.python_types import AnswerSchemas, Schemas, adapter_of, readable
+from ...plans.reports.paths import path_of
+from ...plans.types.integers import with_ordered_sets
+from ...plans.values import Json, NotJson, canonical, copied, parse_canonical
+from ..codecs.codec import MARK, advice_for, bare_in_model, find_codec, full_name
 from .callables import EMPTY, Annotations, Parameter
-from .codecs.codec import MARK, advice_for, bare_in_model, find_codec, full_name
 from .exact_types import exact_arguments, exact_result
 from .schemas import Checker, argument_problems, bad_args, bad_result, displayed, faults_in, pydantic_problems
 
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from pydantic.config import ExtraValues
     from pydantic_core import SchemaSerializer, SchemaValidator
 
-    from .codecs.codec import Codec
-    from .codecs.typed import Adapter, Bytes
+    from ..codecs.codec import Codec
+    from ..codecs.typed import Adapter, Bytes
 
 _EXTRA: ExtraValues = "forbid"
 
@@ -307,7 +307,7 @@ def _arguments_model(
         model = create_model(name, __config__=ConfigDict(extra=_EXTRA), **made)
         return TypeAdapter(model), model
     except PydanticSchemaGenerationError as fault:
-        from .codecs import typed  # noqa: PLC0415  # only for types that pydantic does not know
+        from ..codecs import typed  # noqa: PLC0415  # only for types that pydantic does not know
 
         try:
             config: ConfigDict = {**typed.OPEN_CONFIG, "extra": _EXTRA}
@@ -354,7 +354,7 @@ def _adapter(where: str, what: str, annotation: Any) -> Adapter:
 
 def _encoded(where: str, what: str, annotation: Any, fault: PydanticSchemaGenerationError) -> Adapter:
     """Return what reads and writes an annotation with types that pydantic does not know, and that have codecs."""
-    from .codecs import typed  # noqa: PLC0415  # as above
+    from ..codecs import typed  # noqa: PLC0415  # as above
 
     try:
         return typed.EncodedTypes(annotation)
@@ -379,7 +379,7 @@ def _codecs(arguments: Adapter, parameters: Json, result: Adapter, returns: Json
     """Return the codecs of arguments and result, each once, in order."""
     if not (_has_codecs(parameters) or _has_codecs(returns)):
         return ()
-    from .codecs.typed import codecs_in  # noqa: PLC0415  # as above
+    from ..codecs.typed import codecs_in  # noqa: PLC0415  # as above
 
     schemas: Any = [arguments.core_schema, result.core_schema]
     return tuple({each.mark + str(each.kind): each for each in codecs_in(schemas)}.values())

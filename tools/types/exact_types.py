@@ -19,8 +19,8 @@ from typing import Any, Final, TypeAlias, cast
 
 from pydantic import BaseModel
 
-from ..plans.immutable import immutable
-from ..plans.values import Json
+from ...plans.immutable import immutable
+from ...plans.values import Json
 
 Fits: TypeAlias = Callable[[Any], bool]
 

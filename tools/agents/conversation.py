@@ -17,10 +17,10 @@ from typing import Any, Final, Generic, Literal, cast, get_args, get_origin
 from pydantic import BaseModel, ConfigDict
 from typing_extensions import TypeVar
 
-from ..errors import ToolError
-from ..plans.values import Json
-from .models.completion import Message as Sent
-from .models.marks import Data, mark
+from ...errors import ToolError
+from ...plans.values import Json
+from ..models.completion import Message as Sent
+from ..models.marks import Data, mark
 
 T = TypeVar("T", default=str)
 

@@ -28,15 +28,22 @@ from typing import Any, cast, overload
 
 from typing_extensions import ParamSpec, TypeVar
 
-from ..errors import ConfigError, ToolError
-from ..plans.durations import parse_count
-from ..plans.immutable import immutable
-from ..plans.nearest import did_you_mean, listing
-from ..plans.python_types import adapter_of
-from ..plans.signature import AgentTools, Effect
-from ..plans.values import Json, canonical, parse_canonical
-from .annotated import PythonTypes
-from .callables import (
+from ...errors import ConfigError, ToolError
+from ...plans.durations import parse_count
+from ...plans.immutable import immutable
+from ...plans.python_types import adapter_of
+from ...plans.reports.nearest import did_you_mean, listing
+from ...plans.signature import AgentTools, Effect
+from ...plans.values import Json, canonical, parse_canonical
+from ..declaration import UNSTATED
+from ..guards.guard import Guard, check_guards
+from ..models.completion import Message
+from ..models.marks import DATA_NOTE, as_text
+from ..models.models import DEFAULT, ModelRequest, Models
+from ..models.prompts import Example, PromptTemplate, example_messages, field_of
+from ..tool import Tool, make_tool
+from ..types.annotated import PythonTypes
+from ..types.callables import (
     argument_names,
     caller_locals,
     find_context,
@@ -44,13 +51,6 @@ from .callables import (
     plain_function,
     read_annotations,
 )
-from .declaration import UNSTATED
-from .guards.guard import Guard, check_guards
-from .models.completion import Message
-from .models.marks import DATA_NOTE, as_text
-from .models.models import DEFAULT, ModelRequest, Models
-from .models.prompts import Example, PromptTemplate, example_messages, field_of
-from .tool import Tool, make_tool
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -665,7 +665,7 @@ async def _run_alone(agent: Tool, given: Mapping[str, Json]) -> object:
 
 
 def _values(args: bytes) -> dict[str, Json]:
-    from ..plans.values import parse_canonical  # noqa: PLC0415  # only direct calls
+    from ...plans.values import parse_canonical  # noqa: PLC0415  # only direct calls
 
     return cast("dict[str, Json]", parse_canonical(args))
 

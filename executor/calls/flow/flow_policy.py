@@ -13,33 +13,45 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
-from ...errors import EngineBug
-from ...plans.checker.flow.labels import UNNAMED
-from ...plans.immutable import immutable
-from ...plans.program import ENDORSED, AskPerson, CallTool, Program, RunAgent, RunPlan, RunPlanned, StepCode
-from ...plans.signature import Effect
-from ...tools.failures import described
-from ..canonical_value import CanonicalValue
-from ..commands import Call, RuleApproval, StartPlanning, StartToolCall
-from ..events import ApprovalRuled, CallFailed
-from ..journal.header import program_of
-from ..journal.toolset_lock import ToolsetLock, approval_kind
-from ..machine import WORLD_COUNTS_SINCE
-from ..policy import ApprovalKind
+from ....errors import EngineBug
+from ....plans.checker.flow.labels import UNNAMED
+from ....plans.checker.flow.secrecy import READERS_KEY
+from ....plans.immutable import immutable
+from ....plans.program.program import (
+    ENDORSED,
+    AskPerson,
+    CallTool,
+    Program,
+    RunAgent,
+    RunPlan,
+    RunPlanned,
+    StepCode,
+)
+from ....plans.signature import Effect
+from ....tools.failures import described
+from ...canonical_value import CanonicalValue
+from ...commands import Call, RuleApproval, StartPlanning, StartToolCall
+from ...events import ApprovalRuled, CallFailed
+from ...journal.header import program_of
+from ...journal.toolset_lock import ToolsetLock, approval_kind
+from ...machine import WORLD_COUNTS_SINCE
+from ...policy import ApprovalKind
 from .policies import KnownValues, Opinion, ValueLabels, fits_of
 from .secrecy_policy import SecrecyPolicy, trail_of
 
 if TYPE_CHECKING:
-    from ...plans import Plan
-    from ...plans.checker.flow.sources import Source, Sources
-    from ...plans.signature import Signature
-    from ...plans.values import Json
-    from ..execution_tree import Iteration
-    from ..journal.header import Header
-    from ..machine import Machine
-    from .facilities import Facilities
+    from ....plans import Plan
+    from ....plans.checker.flow.sources import Source, Sources
+    from ....plans.plan import InnerPlan
+    from ....plans.signature import Signature
+    from ....plans.values import Json
+    from ...execution_tree import Iteration
+    from ...journal.header import Header
+    from ...machine import Machine
+    from ..facilities import Facilities
 
 Flow: TypeAlias = Literal["strict", "enforce", "warn", "off"]
 FLOWS: Final = ("strict", "enforce", "warn", "off")
@@ -142,7 +154,6 @@ class FlowPolicy:
         self._facilities = facilities
         self._run_id = run_id
         self._header = header
-        self._secrecy = SecrecyPolicy(facilities, run_id, header)
         self._terms: dict[str, _Terms] = {}
         self._passing: set[str] = set()  # tools of which every call passes that is given no secret
         self._strict: ToolsetLock | None = None
@@ -150,18 +161,21 @@ class FlowPolicy:
         self._sources: Sources | None = None
         self._known: KnownValues | None = None
 
-    def find_intervention(  # noqa: C901, PLR0911  # the order of the questions is the rule
+    def find_intervention(  # noqa: C901, PLR0911, PLR0912  # the order of the questions is the rule
         self, command: Call, machine: Machine
     ) -> Intervention | None:
         """Return what takes the place of a call; `None`: the call may be made."""
         if isinstance(command, StartToolCall) and command.tool in self._passing and not command.secrets:
             return None
-        refusal = self._secrecy.find_refusal(command, machine)
-        if refusal is not None or not isinstance(command, StartToolCall):
-            return refusal
+        if self._holds_private or (isinstance(command, StartToolCall) and command.secrets):
+            refusal = self._secrecy.find_refusal(command, machine)
+            if refusal is not None:
+                return refusal
+        if not isinstance(command, StartToolCall):
+            return None
         terms = self._terms_of(command.tool)
         if terms.is_open:
-            if not self._secrecy.holds_private:
+            if not self._holds_private:
                 self._passing.add(command.tool)
             return None
         if not machine.is_callable(command.step):
@@ -188,7 +202,29 @@ class FlowPolicy:
 
     def find_private(self, command: StartPlanning, machine: Machine) -> CallFailed | None:
         """Return the failure of a planning that would show private data to the planner; `None`: the planner may be asked."""
-        return self._secrecy.find_refusal(command, machine)
+        return self._secrecy.find_refusal(command, machine) if self._holds_private else None
+
+    @cached_property
+    def _secrecy(self) -> SecrecyPolicy:
+        return SecrecyPolicy(self._facilities, self._run_id, self._header)
+
+    @cached_property
+    def _holds_private(self) -> bool:
+        """Whether a tool of the run returns private data now, or did when the run was submitted, or an input is private."""
+        # Plain loops: every run asks, and most have one tool and no input that is private.
+        tools = self._facilities.tools
+        for name, tool in self._header.lock.items():
+            if tool.private or tools.get(name).private:
+                return True
+        if self._header.plan is None:
+            return False
+        for plan in (self._header.plan, *self._header.plans.values()):
+            bodies: list[Plan | InnerPlan] = [plan, *plan.plans.values()]
+            for body in bodies:
+                for schema in body.inputs.values():
+                    if READERS_KEY in schema:
+                        return True
+        return False
 
     @property
     def is_stricter(self) -> bool:
@@ -404,7 +440,7 @@ class FlowPolicy:
 
     def _found(self, iteration: Iteration, argument: str) -> Sequence[Source]:
         """Return the untrusted sources of an argument, the nearest first."""
-        from ...plans.checker.flow.sources import Sources  # noqa: PLC0415  # only refusals and policies of the user need it
+        from ....plans.checker.flow.sources import Sources  # noqa: PLC0415  # only refusals and policies of the user need it
 
         if self._sources is None:
             header = self._header

@@ -17,16 +17,16 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from ...errors import ConfigError, ToolError
-from ...tools.context import Context, resource_context
-from ...tools.failures import described, is_interruption
-from ...tools.logbook import masked_text, open_log
-from ...tools.resources import RESOURCE_FAILED, Resource, is_resource, with_needs
+from ....errors import ConfigError, ToolError
+from ....tools.context import Context, resource_context
+from ....tools.failures import described, is_interruption
+from ....tools.logbook import masked_text, open_log
+from ....tools.resources import RESOURCE_FAILED, Resource, is_resource, with_needs
 from .invoke import Failed, is_worth_retrying
 from .stoppable import ThreadPool, ToolThread
 
 if TYPE_CHECKING:
-    from ...tools import Tool
+    from ....tools import Tool
 
 NO_SECRETS: Final[Mapping[str, str]] = MappingProxyType({})
 OPEN_S: Final = 30.0  # how long a resource may take to open when it is tried out

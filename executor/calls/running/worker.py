@@ -1,6 +1,6 @@
 """The child process that calls tools with `isolation="process"`: one call at a time, by the protocol of `frames.py`.
 
-The engine starts it as `python -m firmplan.executor.calls.worker`. Synchronous tools run on its main thread, asynchronous tools on the thread
+The engine starts it as `python -m firmplan.executor.calls.running.worker`. Synchronous tools run on its main thread, asynchronous tools on the thread
 that answers. Tools have an empty stdin, and their stdout goes to stderr, so they cannot reach the pipes. Each call begins in the folder and
 with the environment with which the child was started, whatever the call before changed. The child and the processes that it started end with
 the engine, also during a call: a thread watches for the end of the pipe.
@@ -26,13 +26,14 @@ from typing import Any, BinaryIO, Final, NoReturn
 
 from typing_extensions import override
 
-from ...errors import ConfigError, ToolError
-from ...tools import Context, Tool, Used
-from ...tools.active_trace import trace_continued
-from ...tools.declaration import Results
-from ...tools.logbook import is_json, render_others_as_json
-from ...tools.toolset import load_tools
-from .artifacts import CallBlobs
+from ....errors import ConfigError, ToolError
+from ....tools import Context, Tool, Used
+from ....tools.active_trace import trace_continued
+from ....tools.declaration import Results
+from ....tools.logbook import is_json, render_others_as_json
+from ....tools.toolset import load_tools
+from ..artifacts import CallBlobs
+from ..lease import EARLY_S, MOMENT_ENV, Moment, Watchdog
 from .frames import (
     CLOSE,
     EVERY_S,
@@ -45,7 +46,6 @@ from .frames import (
     write_question,
 )
 from .invoke import Failed, Outcome, call_tool, is_unrepeatable, is_worth_retrying
-from .lease import EARLY_S, MOMENT_ENV, Moment, Watchdog
 from .resources import ProcessResources, ResourceError
 from .stoppable import ThreadPool, ToolThread
 

@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 from types import CoroutineType
 from typing import Any, Final, TypeAlias, cast
 
-from ...errors import EngineBug, OutcomeUnknown, ToolError
-from ...plans.immutable import immutable
-from ...plans.signature import Effect
-from ...plans.values import LARGE_BYTES, Json, canonical, is_spelled, parse_canonical
-from ...tools import Context, Tool
-from ...tools.failures import (
+from ....errors import EngineBug, OutcomeUnknown, ToolError
+from ....plans.immutable import immutable
+from ....plans.signature import Effect
+from ....plans.values import LARGE_BYTES, Json, canonical, is_spelled, parse_canonical
+from ....tools import Context, Tool
+from ....tools.failures import (
     QuestionRaised,
     ResultRefused,
     code_of,
@@ -33,12 +33,12 @@ from ...tools.failures import (
     text_of,
     trace_of,
 )
-from ...tools.guards.guard import GUARD_REFUSED, Question, Refusal, find_refusal
-from ...tools.logbook import is_enabled, open_log
-from ...tools.timeouts import SparingTimeout, time_left
-from .. import limits
-from ..canonical_value import CanonicalValue
-from ..limits import run_too_large, too_large
+from ....tools.guards.guard import GUARD_REFUSED, Question, Refusal, find_refusal
+from ....tools.logbook import is_enabled, open_log
+from ....tools.timeouts import SparingTimeout, time_left
+from ... import limits
+from ...canonical_value import CanonicalValue
+from ...limits import run_too_large, too_large
 from .loop_watch import NO_WATCH, LoopWatch, Owner, fields_of
 from .stoppable import (
     RETURNED,

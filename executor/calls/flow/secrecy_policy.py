@@ -4,8 +4,8 @@ As in `flow_policy.py`, the check has enforced this for the plan and the tools t
 arguments are known, so readers that are domains or people are compared with the receiver that the call really has. No approval lifts a refusal: a person
 who approves a call decides whether it is wanted, and the owner of the data decides who may have it.
 
-The labels are those of the plan, of the lock and of the present tools; the stricter declarations count. Most plans hold neither private data nor secrets, and
-cost nothing here.
+The labels are those of the plan, of the lock and of the present tools; the stricter declarations count. Most plans hold neither private data nor secrets:
+`flow_policy.py` does not ask here about their calls.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, cast
 
-from ...errors import EngineBug
-from ..commands import Call, StartModelCall, StartPlanning, StartToolCall
-from ..events import CallFailed
-from ..journal.toolset_lock import ToolLock, ToolsetLock
+from ....errors import EngineBug
+from ...commands import Call, StartModelCall, StartPlanning, StartToolCall
+from ...events import CallFailed
+from ...journal.toolset_lock import ToolLock, ToolsetLock
 
 if TYPE_CHECKING:
-    from ...plans.checker.flow.labels import Labels
-    from ...plans.checker.flow.secrecy import Destination
-    from ...plans.checker.survey import Survey
-    from ...plans.plan import InnerPlan, Plan, Step
-    from ...plans.signature import Signature
-    from ...plans.values import Json
-    from ..execution_tree import Iteration
-    from ..journal.header import Header
-    from ..machine import Machine
-    from .facilities import Facilities
+    from ....plans.checker.flow.labels import Labels
+    from ....plans.checker.flow.secrecy import Destination
+    from ....plans.checker.survey import Survey
+    from ....plans.plan import Step
+    from ....plans.signature import Signature
+    from ....plans.values import Json
+    from ...execution_tree import Iteration
+    from ...journal.header import Header
+    from ...machine import Machine
+    from ..facilities import Facilities
 
 PRIVATE_FLOW: Final = "private-flow"
 PRIVATE_CONDITION: Final = "private-condition"
@@ -52,13 +52,9 @@ class SecrecyPolicy:
 
     def find_refusal(self, command: Call | StartPlanning, machine: Machine) -> CallFailed | None:
         """Return the failure of a call that sends private data to somebody who may not have it; `None`: the call may be made."""
-        secrets = isinstance(command, StartToolCall) and bool(command.secrets)
-        if (
-            not (secrets or self.holds_private)
-            or self._facilities.flow == "off"
-            or not machine.is_callable(command.step)
-        ):
+        if self._facilities.flow == "off" or not machine.is_callable(command.step):
             return None
+        secrets = isinstance(command, StartToolCall) and bool(command.secrets)
         call = _Call(self._survey, command, machine.iterations[command.step], self._lock)
         if (message := call.find_fault() or (call.find_secret_fault() if secrets else None)) is not None:
             return self._refused(command, PRIVATE_FLOW, message)
@@ -73,24 +69,6 @@ class SecrecyPolicy:
         return None
 
     @cached_property
-    def holds_private(self) -> bool:
-        """Whether a tool of the run returns private data now, or did when the run was submitted, or an input is private."""
-        # Plain loops: every run asks, and most have one tool and no input that is private.
-        for name, tool in self._header.lock.items():
-            if tool.private or self._facilities.tools.get(name).private:
-                return True
-        from ...plans.checker.flow.secrecy import READERS_KEY  # noqa: PLC0415  # most runs have no use for the checker
-
-        plans = [] if self._header.plan is None else [self._header.plan, *self._header.plans.values()]
-        for plan in plans:
-            bodies: list[Plan | InnerPlan] = [plan, *plan.plans.values()]
-            for body in bodies:
-                for schema in body.inputs.values():
-                    if READERS_KEY in schema:
-                        return True
-        return False
-
-    @cached_property
     def _lock(self) -> ToolsetLock:
         """The lock of the run, with the stricter of its declarations and those of the present tools."""
         present = self._facilities.tools
@@ -100,9 +78,9 @@ class SecrecyPolicy:
 
     @cached_property
     def _survey(self) -> Survey:
-        from ...plans.checker.body import bodies_of  # noqa: PLC0415  # see `holds_private`
-        from ...plans.checker.survey import survey_of  # noqa: PLC0415
-        from ...plans.format.shape import Draft  # noqa: PLC0415
+        from ....plans.checker.body import bodies_of  # noqa: PLC0415  # most runs have no use for the checker
+        from ....plans.checker.survey import survey_of  # noqa: PLC0415
+        from ....plans.format.shape import Draft  # noqa: PLC0415
 
         plan = self._header.plan
         if plan is None:
@@ -161,8 +139,8 @@ class _Call:
 
     def find_secret_fault(self) -> str | None:
         """Return which untrusted argument says who gets a secret of the call."""
-        from ...plans.checker.flow.labels import UNTRUSTED  # noqa: PLC0415
-        from ...plans.checker.flow.secrecy import receivers_of  # noqa: PLC0415
+        from ....plans.checker.flow.labels import UNTRUSTED  # noqa: PLC0415
+        from ....plans.checker.flow.secrecy import receivers_of  # noqa: PLC0415
 
         command = cast("StartToolCall", self._command)
         for name in receivers_of(cast("ToolLock", self._tools.find(command.tool))):
@@ -185,8 +163,8 @@ class _Call:
 
     def _sent(self) -> Iterator[tuple[str, str, int, Destination]]:
         """Yield what the call sends: the argument's name, the receiver in words, the label, and the destination."""
-        from ...plans.checker.flow.secrecy import any_model, is_destination, model_destination  # noqa: PLC0415
-        from ...plans.plan import AgentStep, AskStep, PlanForStep  # noqa: PLC0415
+        from ....plans.checker.flow.secrecy import any_model, is_destination, model_destination  # noqa: PLC0415
+        from ....plans.plan import AgentStep, AskStep, PlanForStep  # noqa: PLC0415
 
         command, step = self._command, self._step
         if isinstance(command, StartPlanning):
@@ -211,7 +189,7 @@ class _Call:
                 yield name, f"the tool '{tool.name}'", label, self._destination(tool, name)
 
     def _destination(self, tool: ToolLock, argument: str | None) -> Destination:
-        from ...plans.checker.flow.secrecy import destination_of, recipients_in  # noqa: PLC0415
+        from ....plans.checker.flow.secrecy import destination_of, recipients_in  # noqa: PLC0415
 
         return destination_of(tool, argument, recipients_in(tool, self._args()))
 
@@ -233,14 +211,14 @@ class _Call:
         return self._translated(self._labels.sent_by_agent(self._position))
 
     def _translated(self, label: int) -> int:
-        from ...plans.checker.flow.labels import translated  # noqa: PLC0415
+        from ....plans.checker.flow.labels import translated  # noqa: PLC0415
 
         return translated(label, self._meaning)
 
 
 def labels_at(survey: Survey, outer: Sequence[int]) -> tuple[Labels, Mapping[int, int]]:
     """Return the labels of the body that some `plan` steps lead to, and what its bits mean in the run's plan."""
-    from ...plans.checker.flow.labels import UNTRUSTED, translated  # noqa: PLC0415
+    from ....plans.checker.flow.labels import UNTRUSTED, translated  # noqa: PLC0415
 
     labels = survey.labels[0]
     meaning = {bit: bit for bit in (UNTRUSTED, *survey.secrecy.bits)}
