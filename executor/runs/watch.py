@@ -259,7 +259,8 @@ class Takeover:
                 due = await self._due()
                 rows = [row for row in (*orphans, *due) if (row.id, row.epoch) not in self._left]
                 await self._take_up(rows)
-                # Each claim raises the epoch. A run that was not claimed cannot go on here, and is not looked at again.
+                # Each claim raises the epoch. A run that was not claimed cannot go on here, and is not looked at again. Those that no look finds any more are forgotten.
+                self._left &= {(row.id, row.epoch) for row in lost}
                 self._left |= {(row.id, row.epoch) for row in due}
             except Exception as fault:  # noqa: BLE001  # the same
                 self._warn(fault)

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from firmplan.executor.calls import processes
+from firmplan.executor.calls.running import processes
 from firmplan.tools import Toolset
 from rig import Rig, one_run, plan_of, statuses
 
