@@ -66,11 +66,11 @@ if TYPE_CHECKING:
         Shape,
         Tool,
         Toolset,
-        agent,
         codec,
         resource,
         tool,
     )
+    from .tools.agents.agent import agent
     from .trace_rehearsal import LearnedPlan, TraceRehearsal, learn_from_trace
     from .webhooks import Webhook
 

@@ -96,11 +96,11 @@ if TYPE_CHECKING:
     from .executor import budget as _budget
     from .executor import observer as _observer
     from .executor.calls import concurrency as _concurrency
-    from .executor.calls import flow_policy as _flow_policy
-    from .executor.calls import frames as _frames
-    from .executor.calls import policies as _policies
-    from .executor.calls.flow_policy import Flow
-    from .executor.calls.policies import Policy
+    from .executor.calls.flow import flow_policy as _flow_policy
+    from .executor.calls.flow import policies as _policies
+    from .executor.calls.flow.flow_policy import Flow
+    from .executor.calls.flow.policies import Policy
+    from .executor.calls.running import frames as _frames
     from .executor.calls.words import OnWords, WordsListener
     from .executor.journal.tool_pins import ProviderChanges
     from .executor.observer import Observer
@@ -145,9 +145,9 @@ else:  # most of what an engine works with is imported when it works
     _embedded = LazyModule(".backends.embedded", __package__)
     _budget = LazyModule(".executor.budget", __package__)
     _concurrency = LazyModule(".executor.calls.concurrency", __package__)
-    _flow_policy = LazyModule(".executor.calls.flow_policy", __package__)
-    _frames = LazyModule(".executor.calls.frames", __package__)
-    _policies = LazyModule(".executor.calls.policies", __package__)
+    _flow_policy = LazyModule(".executor.calls.flow.flow_policy", __package__)
+    _frames = LazyModule(".executor.calls.running.frames", __package__)
+    _policies = LazyModule(".executor.calls.flow.policies", __package__)
     _observer = LazyModule(".executor.observer", __package__)
     _archive = LazyModule(".executor.runs.archive", __package__)
     _owner = LazyModule(".executor.runs.owner", __package__)
@@ -778,6 +778,7 @@ class Engine:
         inputs: Mapping[str, Json] | None = None,
         budget: Mapping[str, float] | None = None,
         deadline: str | float | timedelta | None = None,
+        priority: int | None = None,
         time_input: str | None = None,
         catch_up: CatchUp | None = None,
         catch_up_max: int | None = None,
@@ -800,6 +801,7 @@ class Engine:
             inputs: Of each run.
             budget: Of each run, as in `run`.
             deadline: How long each run may take from its start, waits included: `"2h"` or seconds; as the plan says if not given.
+            priority: Of each run, as in `run`.
             time_input: The input that gets the time of the schedule, as ISO 8601 text.
             catch_up: What becomes of times that no process was there for: `latest` (one run, unless a later time has come), `skip` or `all`.
             catch_up_max: Most times that `all` catches up on, the newest; 100 if not given.
@@ -823,6 +825,7 @@ class Engine:
             "inputs": _request.values_of("inputs", inputs or {}, "inputs"),
             "budget": budget,
             "deadline": deadline,
+            "priority": priority,
             "time_input": time_input,
             "catch_up": catch_up,
             "catch_up_max": catch_up_max,
@@ -1211,7 +1214,12 @@ class Engine:
             ConfigError: `on_words` is no function.
         """
         heard = _request.new_id_of("run_id", run_id) or _submission.new_run_id()
-        return heard, (await self._open()).facilities.words.add(heard, on_words)
+        opened = await self._open()
+        opened.execution.note_ignored(
+            "on_words",
+            "models are asked by the worker that drives the run, and what they write is told there",
+        )
+        return heard, opened.facilities.words.add(heard, on_words)
 
     async def submit(  # noqa: PLR0913  # the contract's options
         self,

@@ -11,7 +11,7 @@
     +-- Diverged               a replay differs from what was recorded: `.step .field .expected .found`
     +-- StoreError             the store cannot be read or written: `.temporary`
     +-- ServerError            a server cannot be reached, or refuses the request: `.status .retry_after`
-    +-- ConfigError            a setting or a declaration is wrong or missing
+    +-- ConfigError            a setting or a declaration is wrong or missing: `.temporary`
     +-- ToolError              raised by tools: the call failed and did nothing
     +-- OutcomeUnknown         raised by tools: the call may or may not have happened
     +-- EngineBug              firmplan broke its own rule: please report it
@@ -285,9 +285,18 @@ def _server_error(message: str, code: str, status: int | None, retry_after: floa
 
 
 class ConfigError(FirmplanError):
-    """A setting, a tool declaration or an environment variable is wrong or missing."""
+    """A setting, a tool declaration or an environment variable is wrong or missing.
+
+    Args:
+        message: Which setting, what was expected and found, what to do.
+        temporary: Whether the same setting may do later: the server that it names does not answer at the moment.
+    """
 
     code = "config-error"
+
+    def __init__(self, message: str, *, temporary: bool = False) -> None:
+        super().__init__(message)
+        self.temporary = bool(temporary)
 
 
 class ToolError(FirmplanError):

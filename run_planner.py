@@ -51,8 +51,8 @@ from .tools.models.judges import judges_in
 from .tools.models.models import DEFAULT, Models
 
 if TYPE_CHECKING:
-    from .executor.calls.flow_policy import Flow
-    from .executor.calls.policies import Policies
+    from .executor.calls.flow.flow_policy import Flow
+    from .executor.calls.flow.policies import Policies
     from .executor.journal.known_plans import KnownPlans
     from .executor.journal.learnt_types import LearntTypes
     from .executor.journal.tool_pins import ToolPins
@@ -62,8 +62,8 @@ if TYPE_CHECKING:
     from .planner.drafting.attempt import Attempt
     from .plans.checker.survey import Survey
     from .plans.limits import Limits
-    from .plans.problems import Problem
     from .plans.python_types import OutputType
+    from .plans.reports.problems import Problem
     from .tools.guards.guard import Guard
     from .tools.models.completion import Message, Usage
     from .tools.models.endpoint import Model
@@ -565,7 +565,12 @@ class EnginePlanner:
             budget=cost.left,
             spent=_adding(cost),
         )
-        options = Options(budget=self._budgets.lowered(cost.rest), submitter=before.submitter)
+        options = Options(
+            budget=self._budgets.lowered(cost.rest),
+            submitter=before.submitter,
+            deadline=before.deadline,  # the caller waits for both runs as one
+            priority=before.priority,
+        )
         header = await self.header(mended.plan, options, {}, run)
         record = _record(f"patch of {run.id}", mended.usage, mended.attempts)
         if mended.shows_untrusted:

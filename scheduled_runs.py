@@ -13,7 +13,7 @@ from .errors import UNKNOWN_PLAN, InputRejected
 from .executor import Submitter
 from .executor.runs.archive import qualified
 from .executor.runs.request import Options
-from .plans.nearest import short
+from .plans.reports.nearest import short
 
 if TYPE_CHECKING:
     from .executor import Execution, Header
@@ -79,6 +79,7 @@ class ScheduledRuns:
             submitter=schedule.submitter,
             schedule={"name": schedule.name, "at": at},
             deadline=None if schedule.deadline is None else self._execution.now() + schedule.deadline,
+            priority=schedule.priority,
         )
         return await self._plans.header(plan, options, schedule.inputs_at(at)), options
 

@@ -35,8 +35,8 @@ from .plans.signature import Effect
 from .plans.values import Json, canonical, parse
 from .tools import Context, ModelReply, ModelRequest, Models, Tool, Toolset, Usage, make_tool
 from .tools.background import Background, call
-from .tools.schemas import SchemaTypes
 from .tools.secret import Secrets
+from .tools.types.schemas import SchemaTypes
 
 if TYPE_CHECKING:
     from .executor import Run

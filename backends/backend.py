@@ -26,11 +26,16 @@ Drive: TypeAlias = "Callable[[str], Awaitable[Run[Any]]]"
 
 
 class AcceptedRun(Protocol):
-    """What a backend may know of a run that is in the store; none of it changes but `plan_digest`, which a task gets once it is planned."""
+    """What a backend may know of a run that is in the store; none of it changes but `status`, and `plan_digest`, which a task gets once it is planned."""
 
     @property
     def id(self) -> str:
         """Its id."""
+        ...
+
+    @property
+    def status(self) -> str:
+        """Its status, as it was when the row was read."""
         ...
 
     @property
@@ -73,6 +78,11 @@ class StrandedRun(Protocol):
         ...
 
     @property
+    def created(self) -> float:
+        """When it was accepted, in Unix seconds."""
+        ...
+
+    @property
     def epoch(self) -> int:
         """How many owners it has had."""
         ...
@@ -93,6 +103,10 @@ class BackendHost(Protocol):
 
     async def store_identity(self) -> str:
         """Return what tells the store from others, whichever address an engine has for it. Raises: StoreError."""
+        ...
+
+    async def find_run(self, run_id: str) -> AcceptedRun:
+        """Return a run of the store: of a run that is woken, and that the backend does not know, it tells the priority, say. Raises: RunNotFound, StoreError."""
         ...
 
     @property

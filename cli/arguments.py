@@ -35,9 +35,9 @@ from ..plans import (
     read_text,
     value_problems,
 )
-from ..plans.errors import LocalProblem
 from ..plans.inputs import fit_given
-from ..plans.nearest import did_you_mean, nearest
+from ..plans.reports.errors import LocalProblem
+from ..plans.reports.nearest import did_you_mean, nearest
 from ..plans.types.read import read_schema
 from ..plans.types.show import type_text
 from ..plans.types.types import Scalar, Type, members

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..engine import Engine
 from ..errors import FirmplanError
-from ..plans.nearest import listing
+from ..plans.reports.nearest import listing
 from . import screen
 from .failure import Exit
 from .invocation import Invocation

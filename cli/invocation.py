@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import math
 import os
 import signal
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
@@ -20,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from ..engine import Engine
 from ..errors import ConfigError, RunNotFound, StoreError
 from ..executor import Policy
-from ..executor.calls.policies import written_policy
+from ..executor.calls.flow.policies import written_policy
 from ..executor.stores.location import MEMORY, open_location
 from ..planner import Planner
 from ..telemetry.providers import set_up
@@ -49,6 +51,8 @@ RETRY_FOR_S = 30.0
 SIGNALS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED}
 NO_TOOLS = "no tools are loaded: name them with --tools, FIRMPLAN_TOOLS or firmplan.toml"
 WORKER = "worker"
+OPEN_AGAIN_S = 1.0
+"""Seconds between two tries to reach servers that do not answer when a command starts."""
 STOPPING_S = 0.5
 """Seconds after a signal until the command prints what it still waits for."""
 STRAYS_S = 2.0
@@ -160,6 +164,7 @@ class Invocation:
         serves: bool = False,
         on_waiting: Callable[[RunOwner], None] | None = None,
         store: str | None = None,
+        patience_s: float = 0.0,
     ) -> AsyncGenerator[Engine]:
         """Yield an open engine with the tools that this command has loaded.
 
@@ -168,6 +173,7 @@ class Invocation:
             serves: Whether others hand in runs: then each run has a ceiling, also where the settings name none.
             on_waiting: As of `Engine`.
             store: A store instead of the one that the settings name.
+            patience_s: How long to wait for servers of the store and the backend that do not answer.
 
         Raises:
             ConfigError: The store cannot be opened.
@@ -200,8 +206,7 @@ class Invocation:
             telemetry=settings.telemetry,
             webhooks=_webhooks(settings),
         )
-        with _store_errors():
-            await engine.__aenter__()
+        await _open(engine, patience_s)
         try:
             yield engine
         finally:
@@ -307,8 +312,29 @@ def _store_errors() -> Generator[None]:
         yield
     except StoreError as error:
         raise ConfigError(
-            f"{error.message} (a store is named by --store, FIRMPLAN_STORE or firmplan.toml)"
+            f"{error.message} (a store is named by --store, FIRMPLAN_STORE or firmplan.toml)",
+            temporary=error.temporary,
         ) from error
+
+
+async def _open(engine: Engine, patience_s: float) -> None:
+    """Open an engine, and wait meanwhile for servers that do not answer. Raises: ConfigError: a setting is wrong, or the time is over."""
+    began = time.monotonic()
+    noted = ""
+    while True:
+        try:
+            with _store_errors():
+                await engine.__aenter__()
+        except ConfigError as error:
+            left_s = began + patience_s - time.monotonic()
+            if not error.temporary or left_s <= 0:
+                raise
+            if error.message != noted:
+                noted = error.message
+                screen.note(f"waiting for up to {math.ceil(left_s)} s: {noted}")
+            await asyncio.sleep(min(OPEN_AGAIN_S, left_s))
+        else:
+            return
 
 
 def is_model_configured(settings: Settings) -> bool:

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Self, cast
 from ..executor import Event, Run
 from ..executor.fork import root_of
 from ..plans.durations import time_text
-from ..plans.nearest import listing
+from ..plans.reports.nearest import listing
+from ..plans.reports.visible import visible
 from ..plans.values import Json
-from ..plans.visible import visible
 from . import screen
 from .screen import note, one_line, seconds
 from .wrapping import wrapped

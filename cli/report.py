@@ -14,9 +14,9 @@ from ..executor.budget import LIMITS
 from ..executor.runs.run import ARTIFACT_KEYS, counted, steps_in
 from ..plans import CheckReport, check
 from ..plans.durations import time_text
-from ..plans.nearest import listing
 from ..plans.plan import AgentStep, PlanForStep, ToolStep
 from ..plans.render.width import columns
+from ..plans.reports.nearest import listing
 from .command import MOVES, STORE
 from .config import COMMAND_LINE, Settings
 from .failure import Exit
@@ -81,6 +81,8 @@ def summary(run: Run) -> str:
         parts.append(seconds(took))
     if run.usage.get("tokens"):
         parts.append(_tokens(run.usage))
+    if run.priority is not None:
+        parts.append(f"priority {run.priority}")
     is_final = run.digest and run.status in ("succeeded", "failed")
     # What the plan does not do stands right below the status, since `succeeded` is about the plan and not about the task.
     left_out = [f"left out: {one_line(text)}" for text in run.left_out]

@@ -1,7 +1,7 @@
 """Output: answers go to stdout, progress and advice to stderr; with `--json` one document goes to stdout.
 
 Text of tools and models may hold terminal control sequences, and characters that hide or reorder others. Every text that this module prints
-has them as visible escapes (`plans/visible.py`), also where the stream is no terminal: a file or a pipe is read on a terminal later.
+has them as visible escapes (`plans/reports/visible.py`), also where the stream is no terminal: a file or a pipe is read on a terminal later.
 Documents have them as JSON escapes, so a program gets the value unchanged. This module decides nothing about content.
 """
 
@@ -21,7 +21,7 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from datetime import UTC, datetime
 from typing import TextIO
 
-from ..plans.visible import visible, visible_json, visible_line
+from ..plans.reports.visible import visible, visible_json, visible_line
 from .wrapping import table_text, wrapped
 
 PICTURE_WIDTH = 100

@@ -44,7 +44,7 @@ from ..executor.fork import is_within
 from ..executor.runs.request import inputs_of, output_type_of, run_of, step_of
 from ..executor.states import UNDER_WAY, RunStatus
 from ..plans import CheckReport, Plan, parse
-from ..plans.nearest import short
+from ..plans.reports.nearest import short
 from ..plans.values import Json, NotJson
 from ..tools import Artifact, ArtifactPreview
 from ..tools.private_file import replacing

@@ -36,7 +36,7 @@ from ..executor.journal.decision_history import RecordedDecision
 from ..plans import CheckReport, Plan, Problem
 from ..plans.edit.diff import PlanChange, PlanDiff
 from ..plans.edit.differences import Difference
-from ..plans.problems import Bounds
+from ..plans.reports.problems import Bounds
 from ..plans.types.read import read_schema
 from ..plans.values import Json
 from ..tools import ArtifactPreview, PreviewColumn

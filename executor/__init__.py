@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .budget import PlanningCost
     from .calls.early import EarlySteps
     from .calls.facilities import Clock, Facilities, SystemClock
-    from .calls.policies import Policy, ValueLabels
+    from .calls.flow.policies import Policy, ValueLabels
     from .calls.words import Words
     from .journal.header import Header, Submitter, default_seed
     from .journal.records import Event
@@ -57,7 +57,7 @@ __getattr__, __dir__ = on_first_use(
         "budget": ("PlanningCost",),
         "calls.early": ("EarlySteps",),
         "calls.facilities": ("Clock", "Facilities", "SystemClock"),
-        "calls.policies": ("Policy", "ValueLabels"),
+        "calls.flow.policies": ("Policy", "ValueLabels"),
         "calls.words": ("Words",),
         "journal.header": ("Header", "Submitter", "default_seed"),
         "journal.records": ("Event",),

@@ -18,7 +18,7 @@ from typing import Any, Final, cast
 from ..plans.expressions.data_spans import PromptData, Span
 from ..plans.expressions.formula import Formula, read_formula
 from ..plans.immutable import immutable
-from ..plans.program import (
+from ..plans.program.program import (
     AgentCall,
     AgentTurn,
     AgentTurns,

@@ -19,7 +19,7 @@ from typing import Final, cast
 from ..errors import ConfigError, InputRejected
 from ..plans.format.shape import describe
 from ..plans.immutable import immutable
-from ..plans.nearest import did_you_mean, listing
+from ..plans.reports.nearest import did_you_mean, listing
 from ..plans.values import Json
 
 LIMITS: Final = ("calls", "items", "steps", "model_calls", "tokens", "usd", "seconds")

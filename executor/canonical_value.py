@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..plans.errors import Skipped
 from ..plans.expressions.operators import Meter
+from ..plans.reports.errors import Skipped
 from ..plans.values import (
     LARGE_BYTES,
     Digest,

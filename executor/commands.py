@@ -15,7 +15,7 @@ from .canonical_value import CanonicalValue
 from .events import Consequence
 
 if TYPE_CHECKING:
-    from ..plans.program import AgentTurns
+    from ..plans.program.program import AgentTurns
 
 
 @immutable

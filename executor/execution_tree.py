@@ -19,15 +19,24 @@ from dataclasses import field
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NewType, TypeAlias, cast
 
-from ..plans.errors import SKIPPED, EvaluationError, RefersToSkipped, Skipped
 from ..plans.expressions.data_spans import NO_DATA, PromptData, Span, data_indices
 from ..plans.expressions.formula import Formula
 from ..plans.expressions.operators import kind_of
 from ..plans.immutable import immutable
-from ..plans.program import ENDORSED, Action, AskAgent, AskModel, AskPerson, CallTool, Program, StepCode
+from ..plans.program.program import (
+    ENDORSED,
+    Action,
+    AskAgent,
+    AskModel,
+    AskPerson,
+    CallTool,
+    Program,
+    StepCode,
+)
+from ..plans.reports.errors import SKIPPED, EvaluationError, RefersToSkipped, Skipped
 from ..plans.types.integers import with_integers
 from ..plans.types.validate import value_problems
-from ..plans.values import LARGE_BYTES, Json, digest_of_pieces, shared_copy, spelled_in_pieces
+from ..plans.values import Json, digest_of_pieces, shared_copy, spelled_in_pieces
 from .canonical_value import CanonicalValue, Scope
 from .ledger import Ledger
 from .policy import MODEL_POLICY, CallPolicy, endorse_policy
@@ -271,6 +280,7 @@ class Frame:
 
     Attributes:
         policies: How the calls of each step are treated.
+        ledger: The effect order; `None`: no step has one.
         scope: What its formulas see.
         is_well: Whether every step that has ended so far has succeeded.
     """
@@ -302,7 +312,7 @@ class Frame:
         self.prefix = prefix
         self.owner = owner
         self.order: Order = owner.order if owner else ()
-        self.ledger = Ledger(program)
+        self.ledger = Ledger(program) if program.waits.has_effects else None
         self.scope = Scope({"inputs": dict(inputs)})
         self.open_nodes = len(program.steps)
         self.is_well = True
@@ -511,12 +521,14 @@ def _fitting(output: CanonicalValue, returns: Mapping[str, Json]) -> CanonicalVa
 
 def _any_output(frame: Frame, absent: list[RunWarning] | None) -> CanonicalValue:
     formula = frame.program.output
-    if formula is None or any(frame.scope[step] is SKIPPED for step in formula.strict):
+    if formula is None:
+        return CanonicalValue(b"null")
+    known = frame.scope.canonical.get(formula.whole or "")
+    if known is not None:
+        return known  # the value of a step, as it is
+    if any(frame.scope[step] is SKIPPED for step in formula.strict):
         return CanonicalValue(b"null")
     try:
-        known = frame.scope.canonical.get(formula.whole or "")
-        if known is not None and len(known.data) >= LARGE_BYTES:
-            return known
         return CanonicalValue.of(_output_value(formula, frame.scope, absent))
     except RefersToSkipped:
         return CanonicalValue(b"null")

@@ -25,10 +25,9 @@ from ..errors import InputRejected
 from ..plans import Plan
 from ..plans.checker.survey import has_untrusted_data
 from ..plans.digest import canonical_step
-from ..plans.graph import cone
 from ..plans.immutable import immutable
-from ..plans.nearest import did_you_mean, listing
-from ..plans.program import (
+from ..plans.program.graph import cone
+from ..plans.program.program import (
     AskPerson,
     CallTool,
     FailWith,
@@ -40,6 +39,7 @@ from ..plans.program import (
     Track,
     WaitUntil,
 )
+from ..plans.reports.nearest import did_you_mean, listing
 from ..plans.signature import Effect
 from ..plans.values import Digest, Json, canonical, digest
 from .canonical_value import CanonicalValue

@@ -1,6 +1,6 @@
 """Effect order at run time: which step may touch which resource now.
 
-`Touch` (`plans/program.py`) states the rule: which tracks a step is on, and which it awaits. A track holds its steps in program order, and
+`Touch` (`plans/program/program.py`) states the rule: which tracks a step is on, and which it awaits. A track holds its steps in program order, and
 knows its first unfinished step and its first bad step. This answers every question exactly, also across skipped steps, in time linear in the
 touches. Rejected: edges between the steps. Reads between two writes make their number quadratic, and a skipped step would have to hand its
 edges on.
@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from ..plans.program import Program, StepCode, Touch
-    from ..plans.program import Track as TrackKey
+    from ..plans.program.program import Program, StepCode, Touch
+    from ..plans.program.program import Track as TrackKey
 
 NEVER: Final = 1 << 62
 

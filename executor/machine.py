@@ -26,11 +26,10 @@ from typing import Final, Literal, TypeAlias, assert_never, cast
 
 from ..errors import EngineBug, PlanRejected
 from ..plans.durations import duration_text, time_text
-from ..plans.errors import SKIPPED, EvaluationError, RefersToSkipped
 from ..plans.expressions.formula import Formula
 from ..plans.expressions.operators import WORK_MAX, Meter, kind_of
 from ..plans.inputs import fit_inputs
-from ..plans.program import (
+from ..plans.program.program import (
     Action,
     AskAgent,
     AskModel,
@@ -50,6 +49,7 @@ from ..plans.program import (
     UseFallback,
     WaitUntil,
 )
+from ..plans.reports.errors import SKIPPED, EvaluationError, RefersToSkipped
 from ..plans.signature import Effect
 from ..plans.values import Json, NotJson
 from ..plans.waits import due_of
@@ -825,10 +825,9 @@ class Machine:
         if ending is not None:
             self._end_node(node, *ending)
             return False
-        if not code.touches:
+        if not code.touches or (ledger := node.frame.ledger) is None:
             return True
         # Effect order comes last: `admit` puts a waiting step into the queue of a resource, where a step that never starts must not stand.
-        ledger = node.frame.ledger
         if not ledger.admit(code):
             return False
         if ledger.is_blocked(code):
@@ -1701,7 +1700,7 @@ class Machine:
                 waiting.pending_when -= 1
             if not waiting.pending or (is_switch and not waiting.pending_when):
                 self._agenda.append(waiting)
-        if code.touches:
+        if code.touches and frame.ledger is not None:
             for position in frame.ledger.settle(code, is_bad=is_bad(node, SOFT)):
                 self._agenda.append(frame.nodes[position])
         frame.open_nodes -= 1

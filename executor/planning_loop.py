@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 from ..plans.immutable import immutable
-from ..plans.program import QUESTION, AskPerson, AskPlanner, Program, RunPlanned, RunSubPlan, StepCode
+from ..plans.program.program import QUESTION, AskPerson, AskPlanner, Program, RunPlanned, RunSubPlan, StepCode
 from ..plans.types.validate import value_problems
 from ..plans.values import Json
 from .agent_loop import constant

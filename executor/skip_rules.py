@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TypeAlias
 
-from ..plans.program import Track
+from ..plans.program.program import Track
 from .execution_tree import Frame, Item, Node, is_bad, walk
 from .ledger import comes_after, tracks_of
 from .states import SOFT, Reason, State

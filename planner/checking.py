@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from ..plans.limits import LIMITS, Limits
 from ..plans.plan import Plan
-from ..plans.problems import CheckReport
+from ..plans.reports.problems import CheckReport
 from ..plans.values import DEPTH_MAX
 from ..tools.background import WorkThread
 

@@ -14,7 +14,7 @@ from ..plans import check
 from ..plans.immutable import immutable
 from ..plans.limits import Limits
 from ..plans.plan import EndorseStep, Plan, PlanForStep, ToolStep
-from ..plans.problems import CheckReport, Problem, problem
+from ..plans.reports.problems import CheckReport, Problem, problem
 from ..plans.values import Json
 from ..tools.tool import Tool
 from ..tools.toolset import Toolset

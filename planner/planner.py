@@ -24,7 +24,7 @@ from ..plans.durations import parse_count
 from ..plans.immutable import immutable
 from ..plans.inputs import fit_given
 from ..plans.plan import Plan
-from ..plans.problems import CheckReport
+from ..plans.reports.problems import CheckReport
 from ..plans.signature import KnownModels, Signature
 from ..plans.values import Json, canonical, digest
 from ..tools.models.clients import Clients

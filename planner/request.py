@@ -19,9 +19,9 @@ from ..plans.format.shape import draft_of
 from ..plans.immutable import immutable
 from ..plans.inputs import fit_inputs, is_given
 from ..plans.limits import LIMITS, Limits
-from ..plans.paths import key, parts_of
 from ..plans.plan import Plan
-from ..plans.problems import CheckReport, Problem, problem
+from ..plans.reports.paths import key, parts_of
+from ..plans.reports.problems import CheckReport, Problem, problem
 from ..plans.signature import KnownModels
 from ..plans.types.show import schema_of
 from ..plans.types.types import type_of, widened

@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from typing import Final, TypeAlias, cast
 
 from .format.shape import describe
-from .nearest import did_you_mean, listing
-from .paths import key
 from .plan import InnerPlan, Plan
-from .problems import Problem, problem
+from .reports.nearest import did_you_mean, listing
+from .reports.paths import key
+from .reports.problems import Problem, problem
 from .types.integers import with_integers
 from .types.validate import ValueSchema
 from .values import Json, NotJson, canonical, parse_canonical, shared_copy

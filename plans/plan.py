@@ -459,7 +459,7 @@ class Plan(_Frozen):
         """Return the plan as JSON text; `Plan.model_validate(json.loads(..))` gives an equal plan. Invisible characters are escapes."""
         import json  # noqa: PLC0415  # only for text
 
-        from .visible import visible_json  # noqa: PLC0415  # the same
+        from .reports.visible import visible_json  # noqa: PLC0415  # the same
 
         return visible_json(json.dumps(self.to_dict(), ensure_ascii=False, indent=indent))
 

@@ -24,7 +24,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from typing_extensions import TypeVar, override
 
 from ..errors import ConfigError
-from .paths import path_of
+from .reports.paths import path_of
 from .types.integers import with_integers
 from .types.validate import ValueSchema
 from .values import Json, NotJson, canonical, into

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Literal, Protocol, TypeAlias, cast
 
 from .immutable import immutable
-from .nearest import did_you_mean, listing, short
+from .reports.nearest import did_you_mean, listing, short
 from .values import Json
 
 REFERENCES_MAX = 8

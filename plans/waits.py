@@ -10,8 +10,8 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Final, cast
 
 from .durations import parse_duration
-from .errors import EvaluationError
 from .expressions.dates import read_datetime, read_timedelta
+from .reports.errors import EvaluationError
 from .types.types import INTEGER, NUMBER, TEXT, Type, union
 
 if TYPE_CHECKING:

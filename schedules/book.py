@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import REPLACED, UNKNOWN_SCHEDULE, InputRejected, ServerError
 from ..executor.runs.archive import qualified, split_name
-from ..plans.nearest import short
+from ..plans.reports.nearest import short
 from .schedule import Fire, Schedule, new_schedule
 
 if TYPE_CHECKING:

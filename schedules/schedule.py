@@ -15,7 +15,9 @@ from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 from ..errors import InputRejected
 from ..executor import Submitter
+from ..executor.calls.concurrency import PRIORITY_MAX
 from ..executor.runs.archive import PLAN_NAME, qualified, split_name
+from ..executor.runs.request import count_of
 from ..executor.stores.api_keys import is_tenant
 from ..plans.durations import parse_duration
 from ..plans.expressions.dates import zone_of
@@ -72,6 +74,7 @@ class Schedule:
         tenant: Whose schedule it is, and whose plan and runs; empty: nobody's in particular.
         seen: The saved plans that it ran when it was made or last changed: name -> digest of the text. Who changes one of them later may not approve
             calls of the runs, like who made the schedule: else one person could decide what runs, and allow it.
+        priority: Of each run: from 1, first, to 5, last; `None`: none, which is as 3.
     """
 
     name: str
@@ -95,6 +98,7 @@ class Schedule:
     tenant: str = ""
     seen: Mapping[str, Json] = field(default_factory=dict[str, Json])
     deadline: float | None = None
+    priority: int | None = None
 
     @property
     def full_name(self) -> str:
@@ -162,6 +166,7 @@ class Schedule:
             "catch_up_max": self.catch_up_max,
             "overlap": self.overlap,
             **({} if self.deadline is None else {"deadline": self.deadline}),
+            **({} if self.priority is None else {"priority": self.priority}),
         }
 
     def to_text(self) -> str:
@@ -226,6 +231,10 @@ def _deadline_of(given: object) -> float | None:
     return found
 
 
+def _priority_of(given: object) -> int | None:
+    return None if given is None else count_of("priority", given, least=1, most=PRIORITY_MAX)
+
+
 def new_schedule(name: object, plan: object, now: float, given: Mapping[str, Any]) -> Schedule:
     """Return a schedule as a caller describes it.
 
@@ -262,6 +271,7 @@ def new_schedule(name: object, plan: object, now: float, given: Mapping[str, Any
         inputs=dict(given.get("inputs") or {}),
         budget=dict(given.get("budget") or {}),
         deadline=_deadline_of(given.get("deadline")),
+        priority=_priority_of(given.get("priority")),
         time_input=_text_of("time_input", given.get("time_input")),
         catch_up=cast("CatchUp", _one_of("catch_up", given.get("catch_up"), get_args(CatchUp), "latest")),
         catch_up_max=_count_of(given.get("catch_up_max")),

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ..errors import InputRejected
 from ..plans.durations import parse_duration
-from ..plans.errors import EvaluationError
 from ..plans.expressions.dates import zone_of
+from ..plans.reports.errors import EvaluationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -52,7 +52,7 @@ def states() -> str:
 
 def codes() -> str:
     """Return the page that explains every code of a check, each with a plan that has it."""
-    from firmplan.plans.codes import CODES, EXAMPLE_TOOLS  # noqa: PLC0415  # each page loads only its room
+    from firmplan.plans.reports.codes import CODES, EXAMPLE_TOOLS  # noqa: PLC0415  # each page loads only its room
 
     lines = [
         "# The codes of the check",

@@ -1,7 +1,7 @@
 """The HTTP API and the web page; needs the extra `firmplan[server]`.
 
 It knows the engine, and neither stores nor planners; the page (`web/`) knows only the HTTP API. Begin at `app.py` (the application and
-its server), then `routes.py` (what each path does) and `run_queue.py` (which runs a server accepts and continues).
+its server), then `routes/` (what each path does) and `run_queue.py` (which runs a server accepts and continues).
 """
 
 try:

@@ -31,21 +31,21 @@ from ..errors import ConfigError, FirmplanError, StoreError
 from ..tools.logbook import is_json, render_others_as_json
 from ..tools.secret import OPEN_ENVIRONMENT
 from . import connections
-from .artifact_routes import artifact_router
 from .auth import Guard, ServerLimits, heads_of
 from .callers import KeyRing
 from .connections import BoundedProtocol
 from .description import describe, operation_id
-from .inbox_routes import inbox_router
 from .metrics import Metrics
 from .page import page_router
 from .problems import on_bad_request, on_firmplan_error, on_http_error
 from .request_log import HEALTH, RequestLog
-from .review_routes import review_router
-from .routes import ServedEngine, plan_router, run_router, step_router, submission_router, watch_router
+from .routes.artifacts import artifact_router
+from .routes.inbox import inbox_router
+from .routes.reviews import review_router
+from .routes.runs import ServedEngine, plan_router, run_router, step_router, submission_router, watch_router
+from .routes.schedules import drive_schedules, schedule_router
+from .routes.webhooks import deliver, webhook_router
 from .run_queue import RunQueue
-from .schedule_routes import drive_schedules, schedule_router
-from .webhook_routes import deliver, webhook_router
 
 GZIP_BYTES_MIN = 4_096
 """Bytes from which an answer is compressed for clients that take it."""

@@ -35,8 +35,8 @@ from ..errors import (
     ToolError,
 )
 from ..plans import Json, NotJson, Problem, parse, value_problems
-from ..plans.nearest import did_you_mean, listing, short
-from ..plans.paths import path_of
+from ..plans.reports.nearest import did_you_mean, listing, short
+from ..plans.reports.paths import path_of
 from ..tools.logbook import current_request
 
 MEDIA_TYPE = "application/problem+json"

@@ -405,6 +405,9 @@ class RunView(_View):
     deadline: Annotated[
         UnixSeconds | None, Field(description="When the run is cancelled if it has not ended.")
     ] = None
+    priority: Annotated[
+        int | None, Field(description="From 1, first, to 5, last; null: none was given, which is as 3.")
+    ] = None
 
 
 class QuoteView(_View):
@@ -722,6 +725,7 @@ class ScheduleBody(RequestBody):
         cron: A cron expression of five fields.
         tz: The time zone of `cron`; UTC if not given.
         deadline: How long each run may take from its start, waits included: seconds, or text such as `2h`.
+        priority: Of each run.
         time_input: The input that gets the time of the schedule, as ISO 8601 text.
         catch_up: What becomes of times that no server was there for: `latest` (one run, unless a later time has come), `skip` or `all`.
         catch_up_max: Most times that `all` catches up on, the newest.
@@ -739,6 +743,7 @@ class ScheduleBody(RequestBody):
     inputs: dict[str, Any] | None = None
     budget: Budget | None = None
     deadline: Interval | None = None
+    priority: Priority = None
     time_input: str | None = None
     catch_up: CatchUp | None = None
     catch_up_max: Annotated[int, Field(ge=1, le=CATCH_UP_MAX), BeforeValidator(_whole)] | None = None
@@ -793,6 +798,9 @@ class ScheduleView(_View):
     budget: dict[str, Any]
     deadline: Annotated[
         float | None, Field(description="Seconds after which each run is cancelled; null: as its plan says.")
+    ] = None
+    priority: Annotated[
+        int | None, Field(description="Of each run: from 1, first, to 5, last; null: none, which is as 3.")
     ] = None
     time_input: str | None
     catch_up: CatchUp

@@ -17,7 +17,7 @@ from typing import Final, TypeAlias, cast
 from ..executor import Run, RunDiff, StepView
 from ..executor.review.compare import compare, compare_snapshots
 from ..plans.edit.differences import differences
-from ..plans.nearest import did_you_mean, listing
+from ..plans.reports.nearest import did_you_mean, listing
 from ..plans.values import Json
 from .recorded import read_recorded
 

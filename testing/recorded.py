@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import Diverged, InputRejected
-from ..executor.calls.invoke import Failed, Lost, Outcome, Returned
+from ..executor.calls.running.invoke import Failed, Lost, Outcome, Returned
 from ..executor.canonical_value import CanonicalValue
 from ..executor.events import (
     RESOLVED_FAILED,

@@ -28,7 +28,7 @@ from ..errors import (
 from ..executor.budget import PlanningCost
 from ..executor.calls.concurrency import FairSemaphore
 from ..executor.calls.facilities import Facilities
-from ..executor.calls.invoke import Failed, Outcome, Returned
+from ..executor.calls.running.invoke import Failed, Outcome, Returned
 from ..executor.calls.step_planning import StepTask
 from ..executor.events import Answered, Approved, Denied
 from ..executor.fork import Fork, root_of
@@ -41,15 +41,15 @@ from ..executor.runs.owner import MemoryPresence
 from ..executor.runs.request import fitted_inputs
 from ..plans import Plan, check
 from ..plans.edit.differences import differences, shown
-from ..plans.nearest import did_you_mean, listing
-from ..plans.program import AskAgent, AskModel, AskPlanner
+from ..plans.program.program import AskAgent, AskModel, AskPlanner
+from ..plans.reports.nearest import did_you_mean, listing
 from ..plans.signature import Effect, called_by
 from ..plans.values import Json, canonical, digest, parse
 from ..tools import Context, ModelReply, ModelRequest, Models, Tool, Toolset, Usage, ask_request, make_tool
 from ..tools.declaration import Approval
 from ..tools.failures import ResultRefused
-from ..tools.schemas import SchemaTypes
 from ..tools.secret import Secrets
+from ..tools.types.schemas import SchemaTypes
 from .fakes import FakeClock, MemoryStore
 from .recorded import RecordedRun
 

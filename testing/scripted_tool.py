@@ -23,7 +23,7 @@ from typing_extensions import Unpack
 from ..errors import ToolError
 from ..plans.values import Json, NotJson, canonical, digest
 from ..tools import Context, Tool, ToolSettings, make_tool
-from ..tools.schemas import SchemaTypes
+from ..tools.types.schemas import SchemaTypes
 
 Script: TypeAlias = "Sequence[Any] | Callable[..., Any]"
 

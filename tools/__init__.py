@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..lazy_imports import on_first_use
-from .agent import agent  # first: a module of the same name would hide it later
+from .agents.agent import agent  # first: a module of the same name would hide it later
 from .context import Context, Used
 from .declaration import ToolSettings
 from .resources import Resource, resource
@@ -18,11 +18,11 @@ from .tool import Tool, make_tool, tool
 from .toolset import Toolset
 
 if TYPE_CHECKING:
+    from .agents.conversation import Message, Reply
     from .artifact import Artifact
     from .codecs.codec import codec
     from .codecs.demands import Columns, Shape
     from .codecs.preview import ArtifactPreview, PreviewColumn
-    from .conversation import Message, Reply
     from .fingerprint.lint import lint
     from .models.models import Model, ModelError, ModelReply, ModelRequest, Models, Usage, ask_request
     from .secret import Secret
@@ -34,7 +34,7 @@ __getattr__, __dir__ = on_first_use(
         "artifact": ("Artifact",),
         "codecs.codec": ("codec",),
         "codecs.demands": ("Columns", "Shape"),
-        "conversation": ("Message", "Reply"),
+        "agents.conversation": ("Message", "Reply"),
         "codecs.preview": ("ArtifactPreview", "PreviewColumn"),
         "fingerprint.lint": ("lint",),
         "models.models": (

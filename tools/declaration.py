@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, cast, get_args
 from ..errors import ConfigError
 from ..plans.checker.flow.secrecy import MODEL
 from ..plans.durations import parse_count, parse_duration, parse_rate
-from ..plans.nearest import nearest
+from ..plans.reports.nearest import nearest
 from ..plans.signature import Effect
 from ..plans.values import Json, NotJson, canonical
 from .failures import writable

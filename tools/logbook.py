@@ -25,8 +25,8 @@ from weakref import WeakSet
 
 from ..errors import ConfigError
 from ..plans.immutable import immutable
+from ..plans.reports.visible import visible, visible_json, visible_line
 from ..plans.values import Json, canonical, parse
-from ..plans.visible import visible, visible_json, visible_line
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger, Processor

@@ -10,7 +10,7 @@
 
 A parameter gets a resource by its annotation: the type that a resource in the tool's module gives, or `Annotated[T, client]`, which names one. Such a
 parameter is no argument of the tool. An engine opens a resource at its first use, once, and closes it when it closes
-(`executor/calls/resources.py`). This module knows how a resource is declared and entered, and no engine.
+(`executor/calls/running/resources.py`). This module knows how a resource is declared and entered, and no engine.
 """
 
 # ruff: noqa: ANN401  # resources are any Python value
@@ -42,7 +42,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeGuard, TypeVar, cast,
 from weakref import WeakKeyDictionary
 
 from ..errors import ConfigError
-from ..plans.nearest import listing
+from ..plans.reports.nearest import listing
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -156,7 +156,7 @@ class Resource(Generic[T]):
         Raises:
             ConfigError: More than one does.
         """
-        from .callables import is_context  # noqa: PLC0415  # it needs this module
+        from .types.callables import is_context  # noqa: PLC0415  # it needs this module
 
         hints = self._own_hints
         found = [each.name for each in self._parameters if is_context(hints.get(each.name))]
@@ -266,7 +266,7 @@ def resource(fn: Callable[..., Any] | None = None, /, *, name: str | None = None
     given = cast("object", name)
     if given is not None and (not isinstance(given, str) or not given.strip()):
         raise ConfigError(f"@resource: name: expected a text that is not empty, found {name!r}")
-    from .callables import caller_locals  # noqa: PLC0415  # it needs this module
+    from .types.callables import caller_locals  # noqa: PLC0415  # it needs this module
 
     made: Resource[Any] = Resource(fn, name or str(getattr(fn, "__name__", repr(fn))), caller_locals())
     if isinstance(fn, type):

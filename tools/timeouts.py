@@ -1,7 +1,7 @@
 """Time limits that do not count the time in which the event loop stood still, because a tool blocked it.
 
 What is waited for may have come long ago, but while the loop stands still nobody hears of it. Whoever watches the loop says for how long it stood
-still (`executor/calls/loop_watch.py`): to a timeout by an argument, and to the requests of models by the context variable `stalls`, since they are sent
+still (`executor/calls/running/loop_watch.py`): to a timeout by an argument, and to the requests of models by the context variable `stalls`, since they are sent
 through layers that know no engine. Without a watch, all time counts.
 """
 

@@ -25,22 +25,9 @@ from typing import TYPE_CHECKING, Any, Generic, cast, overload
 from typing_extensions import ParamSpec, TypeVar, Unpack
 
 from ..errors import ConfigError, ToolError
-from ..plans.nearest import did_you_mean, listing
+from ..plans.reports.nearest import did_you_mean, listing
 from ..plans.signature import DEFAULT_MODEL, AgentTools, Effect, is_narrow
 from ..plans.values import Json, NotJson, canonical, parse_canonical
-from .annotated import PythonTypes
-from .callables import (
-    argument_names,
-    caller_locals,
-    check_by_keyword,
-    find_context,
-    find_resources,
-    is_async,
-    is_method,
-    local_resources,
-    plain_function,
-    read_annotations,
-)
 from .context import Context
 from .declaration import (
     UNDECLARED,
@@ -56,7 +43,20 @@ from .declaration import (
 from .failures import ResultRefused, is_interruption
 from .guards.guard import Guard, check_guards
 from .resources import Resource, find_resource, in_scope, mentioned_in, with_needs
-from .schemas import SchemaTypes, Types, fault_of, is_loose
+from .types.annotated import PythonTypes
+from .types.callables import (
+    argument_names,
+    caller_locals,
+    check_by_keyword,
+    find_context,
+    find_resources,
+    is_async,
+    is_method,
+    local_resources,
+    plain_function,
+    read_annotations,
+)
+from .types.schemas import SchemaTypes, Types, fault_of, is_loose
 
 if TYPE_CHECKING:
     from ..plans.types.learnt import LearntType
@@ -452,7 +452,7 @@ class Tool(Declaration, Generic[P, R]):
         called = tuple(tools.get(each if isinstance(each, str) else each.name, each) for each in self.called)
         if all(one is other for one, other in zip(called, self.called, strict=True)):
             return self
-        from .agent import check_called  # noqa: PLC0415  # agents are tools
+        from .agents.agent import check_called  # noqa: PLC0415  # agents are tools
 
         made = copy(self)
         check_called(f"agent '{self.name}'", called)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from typing_extensions import Unpack
 
 from ..errors import ConfigError
-from ..plans.nearest import did_you_mean, listing
+from ..plans.reports.nearest import did_you_mean, listing
 from ..plans.signature import Effect
 from ..plans.values import Json
 from .declaration import Results, Trust, results_of

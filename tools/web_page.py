@@ -12,7 +12,7 @@ from html import unescape
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
-from ..plans.visible import visible_line
+from ..plans.reports.visible import visible_line
 
 TITLE_CHARACTERS_MAX: Final = 100
 """Characters of a page's title that an error quotes: the page is foreign text."""

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 from ..errors import ConfigError, FirmplanError, InputRejected, RunNotFound
-from ..plans.nearest import did_you_mean, listing
+from ..plans.reports.nearest import did_you_mean, listing
 from ..plans.values import Json, canonical
 from ..tools.private_file import private_opener
 from .card import data_card

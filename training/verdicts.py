@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import cast
 
 from ..errors import ConfigError
-from ..plans.nearest import did_you_mean, listing
+from ..plans.reports.nearest import did_you_mean, listing
 from ..plans.values import Json
 
 THRESHOLD = 0.5

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from ..errors import ConfigError
 from ..executor.stores.api_keys import is_tenant
-from ..plans.nearest import did_you_mean
+from ..plans.reports.nearest import did_you_mean
 from ..tools.models.endpoint import is_loopback
 from ..tools.secret import Secret
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, cast, get_args
 
 from ..errors import UNKNOWN_DELIVERY, InputRejected
 from ..executor.runs.request import count_of
-from ..plans.nearest import short
+from ..plans.reports.nearest import short
 from ..plans.values import Json, canonical
 from .outbox import Delivery, DeliveryState, Outbox
 from .sender import OUTPUT_BYTES_MAX, WAITING_MAX

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import InputRejected
-from ..plans.nearest import did_you_mean
+from ..plans.reports.nearest import did_you_mean
 from ..plans.values import Json, canonical
 from ..tools.models.endpoint import is_loopback
 from .endpoint import TEST, Webhook

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import cache, cached_property
 from hashlib import sha256
@@ -24,7 +24,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.service import RPCError, RPCStatusCode
 
-from ...errors import ConfigError, InputRejected, ServerError
+from ...errors import ConfigError, InputRejected, RunNotFound, ServerError, StoreError
 from . import workflow
 from .workflow import KEY, PLAN, RUN, STATUS, TENANT, WAKE
 
@@ -40,6 +40,19 @@ CALL_S: Final = 3.0
 """How long a submission or a decision waits for the server: past it the store has all that a sweep needs."""
 CALLS_MAX: Final = 16
 """Requests of one process that are under way at a time. A server that gets hundreds at once answers none of them in time; more than it can work on make none of them faster."""
+AWAY: Final = frozenset(
+    {
+        RPCStatusCode.CANCELLED,
+        RPCStatusCode.UNKNOWN,
+        RPCStatusCode.DEADLINE_EXCEEDED,
+        RPCStatusCode.RESOURCE_EXHAUSTED,
+        RPCStatusCode.ABORTED,
+        RPCStatusCode.INTERNAL,
+        RPCStatusCode.UNAVAILABLE,
+    }
+)
+"""How a server refuses that is starting, stopping or overloaded."""
+CERTIFICATE: Final = "certificate"  # of a failed connection: waiting does not help
 FAIRNESS_KEY_BYTES_MAX: Final = 64
 """Bytes of a key by which Temporal takes turns; of a longer name its digest stands for it."""
 STORE: Final = "store"  # of the memo of a workflow: the name of its store, for people
@@ -102,13 +115,19 @@ class TemporalBackend:
                 await self._expect_namespace()
                 self._has_attributes = await self._find_attributes()
         except TimeoutError as late:
-            raise ConfigError(f"backend: {where} has answered within {OPEN_S:g} s; {hint}") from late
+            raise ConfigError(
+                f"backend: {where} has answered within {OPEN_S:g} s; {hint}", temporary=True
+            ) from late
         except RPCError as fault:
             raise ConfigError(
-                f"backend: the Temporal server at {self.address.target} refuses: {fault.message}"
+                f"backend: the Temporal server at {self.address.target} refuses: {fault.message}",
+                temporary=fault.status in AWAY,
             ) from fault
         except RuntimeError as fault:  # how the SDK says that it cannot connect
-            raise ConfigError(f"backend: {where} could be reached ({_cause(fault)}); {hint}") from fault
+            cause = _cause(fault)
+            raise ConfigError(
+                f"backend: {where} could be reached ({cause}); {hint}", temporary=cause != CERTIFICATE
+            ) from fault
         self._host = host  # last: an engine whose backend was away opens later
 
     async def close(self) -> None:
@@ -147,37 +166,56 @@ class TemporalBackend:
 
     async def enqueue(self, run: AcceptedRun) -> None:
         """Start the workflow of a run; one of the same run stays. Raises: as `Backend.enqueue`."""
-        facts = {
-            "plan": run.plan_digest or "",
-            "status": "queued",
-            "tenant": run.tenant,
-            "key": run.submitter,
-        }
-        await self._start(run.id, facts, priority_of(run), wakes=False)
+        await self._start(run, wakes=False)
 
     async def wake(self, run_id: str) -> None:
         """Signal the workflow of a run, which is started if there is none. Raises: as `Backend.enqueue`."""
-        await self._start(run_id, {}, Priority.default, wakes=True)
+        # Most runs have a workflow. Only a new one needs what the store knows of the run: its place among those that wait, and what it is found by.
+        if await self._signal(run_id):
+            return
+        try:
+            run = await self.host.find_run(run_id)
+        except RunNotFound:  # it was deleted meanwhile
+            return
+        except StoreError as fault:  # what the caller has stored is stored: no error of the caller's
+            raise ServerError(
+                f"run {run_id} was not handed over, the store does not answer ({fault}): a worker hands it over later",
+                code="unreachable",
+            ) from fault
+        await self._start(run, wakes=True)
 
     async def cancel(self, run_id: str) -> None:
         """See `wake`: the owner of a run that is driven polls the store for decisions."""
         await self.wake(run_id)
 
-    async def _start(self, run_id: str, facts: Mapping[str, str], priority: Priority, *, wakes: bool) -> None:
+    async def _signal(self, run_id: str) -> bool:
+        """Signal the workflow of a run; return whether there is one that has not ended. Raises: ServerError."""
+        async with self._handing_over(run_id):
+            try:
+                await self.client.get_workflow_handle(run_id).signal(WAKE)
+            except RPCError as fault:
+                if fault.status != RPCStatusCode.NOT_FOUND:
+                    raise
+                return False
+        return True
+
+    async def _start(self, run: AcceptedRun, *, wakes: bool) -> None:
         identity = await self.host.store_identity()
+        async with self._handing_over(run.id):
+            try:
+                await self._start_workflow(run, identity, wakes=wakes, has_attributes=self._has_attributes)
+            except RPCError as fault:
+                if fault.status != RPCStatusCode.INVALID_ARGUMENT or not self._has_attributes:
+                    raise
+                # The server takes some seconds to know search attributes that were just added: the run does without.
+                await self._start_workflow(run, identity, wakes=wakes, has_attributes=False)
+
+    @asynccontextmanager
+    async def _handing_over(self, run_id: str) -> AsyncGenerator[None]:
+        """Make requests about a run that is in the store. Raises: ServerError: the server does not answer, or refuses."""
         try:
             async with self._gate.passed(), asyncio.timeout(CALL_S):
-                try:
-                    await self._start_workflow(
-                        run_id, facts, identity, priority, wakes=wakes, has_attributes=self._has_attributes
-                    )
-                except RPCError as fault:
-                    if fault.status != RPCStatusCode.INVALID_ARGUMENT or not self._has_attributes:
-                        raise
-                    # The server takes some seconds to know search attributes that were just added: the run does without.
-                    await self._start_workflow(
-                        run_id, facts, identity, priority, wakes=wakes, has_attributes=False
-                    )
+                yield
         except (RPCError, TimeoutError) as fault:
             raise ServerError(
                 f"the Temporal server at {self.address.target} did not take run {run_id} ({_cause(fault)}): the run is stored, and a worker hands it over "
@@ -186,23 +224,20 @@ class TemporalBackend:
             ) from fault
 
     async def _start_workflow(
-        self,
-        run_id: str,
-        facts: Mapping[str, str],
-        identity: str,
-        priority: Priority,
-        *,
-        wakes: bool,
-        has_attributes: bool,
+        self, run: AcceptedRun, identity: str, *, wakes: bool, has_attributes: bool
     ) -> None:
-        options: dict[str, Any] = {"start_signal": WAKE} if wakes else {}
-        if has_attributes and facts:
-            options["search_attributes"] = workflow.attributes_of(**facts)
+        run_id, options = run.id, dict[str, Any]()
+        if wakes:
+            options["start_signal"] = WAKE
+        if has_attributes:
+            options["search_attributes"] = workflow.attributes_of(
+                plan=run.plan_digest or "", status=run.status, tenant=run.tenant, key=run.submitter
+            )
         request = {
             "run": run_id,
             "store": self.host.store_name,
             "attributes": has_attributes,
-            "status": facts.get("status", ""),
+            "status": run.status,
         }
         # A new run expects no workflow of its id. If there is one, it is the run's own, from an earlier try, or that of a run of another store.
         conflict = (
@@ -217,7 +252,7 @@ class TemporalBackend:
                 # A run may go on after its workflow has ended: a parked one, or one whose workflow was terminated.
                 id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
                 id_conflict_policy=conflict,
-                priority=priority,  # the activities of the workflow inherit it
+                priority=priority_of(run),  # the activities of the workflow inherit it
                 memo={STORE: self.host.store_name, IDENTITY: identity},
                 **options,
             )
@@ -379,7 +414,7 @@ def _cause(fault: BaseException) -> str:
         "failed to lookup address",
         "timed out",
         "Timeout expired",
-        "certificate",
+        CERTIFICATE,
     ):
         if known.lower() in text.lower():
             return known[0].lower() + known[1:]

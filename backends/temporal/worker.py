@@ -30,6 +30,8 @@ from .schedules import Firing, sweep
 from .workflow import DRIVE, FireWorkflow, RunWorkflow
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ...executor import Run
     from ..backend import BackendHost, Drive, StrandedRun
     from .backend import TemporalBackend
@@ -51,7 +53,10 @@ STOP_S: Final = 3600.0
 SWEEP_S: Final = 5.0
 """A sweep looks at the owners after so many seconds, more or less by half, so that workers do not look together."""
 MENDS_MAX: Final = 20
-"""Most runs that one sweep asks Temporal about, chosen at random: several workers then ask about different ones."""
+"""Most runs that one sweep asks Temporal about."""
+HANDED_MAX: Final = 2
+"""A sweep stops asking once so many more runs were queued in Temporal than were stranded: a long queue is no fault, and each question has the server read a
+workflow. Rejected: always `MENDS_MAX`, with which four workers ask about as many queued runs as they drive."""
 QUIET_S: Final = 60.0
 """This worker does not ask again for so long about a run that has not moved."""
 KNOWN_MAX: Final = 100_000
@@ -165,8 +170,9 @@ class Driving:
         awaited: set[asyncio.Future[Any]] = {driving, stopping}
         while not driving.done():
             try:
-                await asyncio.wait(awaited, timeout=BEATS_S, return_when=asyncio.FIRST_COMPLETED)
-                if is_heard:
+                done, _ = await asyncio.wait(awaited, timeout=BEATS_S, return_when=asyncio.FIRST_COMPLETED)
+                # The answer of an attempt that has ended comes next: a heartbeat before it would be one more write of the server.
+                if is_heard and not done:
                     activity.heartbeat()
             except asyncio.CancelledError:
                 # Temporal cancels an attempt once, and says why. The drive goes on until the run is parked or cancelled in the store.
@@ -230,19 +236,35 @@ class Sweep:
         now = time.monotonic()
         stranded = await self._backend.host.find_stranded()
         new = [row for row in stranded if now - self._seen.get(_mark(row), -QUIET_S) >= QUIET_S]
-        chosen = random.sample(new, min(len(new), MENDS_MAX))
         woken: list[str] = []
-        for row in chosen:
-            if not await self._backend.is_handed_over(row.id):
+        handed = 0
+        for row in _in_turn(new)[:MENDS_MAX]:
+            if await self._backend.is_handed_over(row.id):
+                handed += 1
+            else:
                 await self._backend.wake(row.id)
                 woken.append(row.id)
             self._seen.pop(_mark(row), None)
             self._seen[_mark(row)] = now
+            if handed >= HANDED_MAX + len(woken):
+                break
         while len(self._seen) > KNOWN_MAX:
             del self._seen[next(iter(self._seen))]
         if woken:
             self._backend.host.log.info("stranded runs woken", runs=woken)
         return woken
+
+
+def _in_turn(rows: Sequence[StrandedRun]) -> list[StrandedRun]:
+    """Return runs in the order in which a sweep asks about them.
+
+    The oldest come first in every second place, since a stranded run outlives those that wait for their turn. The others are drawn at random, so that several
+    workers ask about different ones.
+    """
+    oldest = sorted(rows, key=lambda row: (row.created, row.id))
+    drawn = random.sample(oldest, len(oldest))
+    pairs = zip(oldest, drawn, strict=True)
+    return list({row.id: row for pair in pairs for row in pair}.values())
 
 
 def _mark(row: StrandedRun) -> tuple[str, int, int]:

@@ -46,10 +46,10 @@ from ...executor.runs.run import report_json
 from ...executor.states import RunStatus
 from ...planner import SavedPlan
 from ...plans import Json
-from ...plans.nearest import did_you_mean
+from ...plans.reports.nearest import did_you_mean
 from ...tools.logbook import open_log
 from ...tools.models.marks import DATA_NOTE, Data, mark
-from ...tools.schemas import pydantic_problems
+from ...tools.types.schemas import pydantic_problems
 from ..arguments import get_saved_plan
 from ..config import Settings
 from ..failure import failure_document, failure_text

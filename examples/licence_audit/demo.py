@@ -25,7 +25,7 @@ from firmplan.cli.failure import Exit
 from firmplan.cli.invocation import drive
 from firmplan.cli.report import report_text
 from firmplan.cli.screen import ASCII_HANDLER, picture_width
-from firmplan.plans.visible import visible
+from firmplan.plans.reports.visible import visible
 from firmplan.testing import ScriptedModel
 from firmplan.tools.models.endpoint import OPENAI_URL
 from rich.console import Console

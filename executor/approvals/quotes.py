@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from ...plans.paths import key
+from ...plans.reports.paths import key
 from ...plans.values import Json, canonical
 
 PIECE_MIN: Final = 8

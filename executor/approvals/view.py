@@ -1,7 +1,7 @@
 """The view of the calls that wait for a person: the values, their JSON, and their text, which is the same on every screen.
 
 Nothing is cut. Text from outside stands in blocks whose every line begins with a bar, so it cannot pass for a line of the view itself; characters that
-are invisible or reorder others are escapes (`plans/visible.py`). JSON has the values as they are.
+are invisible or reorder others are escapes (`plans/reports/visible.py`). JSON has the values as they are.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Final, Literal, cast
 
 from ...plans.edit.differences import differing
 from ...plans.render.width import columns
+from ...plans.reports.visible import visible, visible_json, visible_line
 from ...plans.values import Json
-from ...plans.visible import visible, visible_json, visible_line
 from ..journal.decision_history import RecordedDecision
 from ..runs.run import report_json
 from .quotes import Quote

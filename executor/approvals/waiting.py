@@ -14,11 +14,11 @@ from typing import Final, cast
 
 from ...errors import InputRejected
 from ...plans.checker.flow.sources import Found, Source, Sources, Trail
-from ...plans.program import AskPerson, CallTool, RunAgent, RunPlan, RunPlanned, StepCode
+from ...plans.program.program import AskPerson, CallTool, RunAgent, RunPlan, RunPlanned, StepCode
 from ...plans.signature import Effect
 from ...plans.values import Json
 from ...tools import Toolset
-from ..calls.secrecy_policy import trail_of
+from ..calls.flow.secrecy_policy import trail_of
 from ..canonical_value import CanonicalValue
 from ..execution_tree import (
     Frame,

@@ -44,7 +44,7 @@ from .artifacts import CallBlobs, digests_in, find_blobs, keep_files
 from .dispatch import Preparation, PreparedCall
 from .facilities import Facilities
 from .identity import idempotency_key
-from .invoke import (
+from .running.invoke import (
     Failed,
     Lost,
     Outcome,
@@ -56,7 +56,7 @@ from .invoke import (
     refused_by,
     refused_result,
 )
-from .stoppable import BegunCall
+from .running.stoppable import BegunCall
 
 if TYPE_CHECKING:
     from .far import FarCalls

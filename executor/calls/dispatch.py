@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from ...errors import ConfigError, EngineBug, ToolError
-from ...plans.program import ENDORSED
+from ...plans.program.program import ENDORSED
 from ...plans.signature import Effect
 from ...plans.values import LARGE_BYTES, Digest, Json, digest
 from ...tools import Context, ModelRequest, Tool, ask_request
@@ -37,14 +37,14 @@ from ..limits import bounded
 from .artifacts import CallBlobs
 from .facilities import Facilities
 from .identity import ASK, ContentKey, ToolKeys, idempotency_key, model_key
-from .invoke import Failed, Lost, Outcome, Returned
+from .running.invoke import Failed, Lost, Outcome, Returned
 
 if TYPE_CHECKING:
-    from ...plans.program import AgentTurns
+    from ...plans.program.program import AgentTurns
     from ...tools.guards.guard import Guard
     from ...tools.secret import SecretReader
     from ..machine import Machine
-    from .flow_policy import FlowPolicy
+    from .flow.flow_policy import FlowPolicy
     from .reuse import Results
 
 

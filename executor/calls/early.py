@@ -25,8 +25,8 @@ from ...errors import EngineBug, FirmplanError, ToolError
 from ...plans import Plan
 from ...plans.checker.body import SavedPlans, bodies_of
 from ...plans.checker.survey import secrecy_in
-from ...plans.compile import compile_plan
 from ...plans.format.shape import Draft
+from ...plans.program.compile import compile_plan
 from ...plans.signature import Effect
 from ...plans.values import Json
 from ..canonical_value import CanonicalValue
@@ -41,8 +41,8 @@ from .caller import Caller, Usage
 from .concurrency import notify_wait
 from .dispatch import Preparation, PreparedCall, StartCall
 from .facilities import Facilities
-from .invoke import Outcome, Returned
 from .reuse import epochs_at_start, find_results
+from .running.invoke import Outcome, Returned
 
 # How long `drop` waits for the calls that it cancels; a call that does not heed its cancel is abandoned.
 DROP_GRACE_S: Final = 5.0

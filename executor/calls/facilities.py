@@ -25,12 +25,12 @@ from ..journal.tool_pins import ToolPins
 from ..observer import Observers
 from ..stores.store import Reusable, Store
 from .concurrency import FairSemaphore
-from .flow_policy import Flow
-from .loop_watch import LoopWatch
-from .policies import Policies
-from .processes import ProcessPool
-from .resources import OpenResources
-from .stoppable import ThreadPool
+from .flow.flow_policy import Flow
+from .flow.policies import Policies
+from .running.loop_watch import LoopWatch
+from .running.processes import ProcessPool
+from .running.resources import OpenResources
+from .running.stoppable import ThreadPool
 from .words import WordsListeners
 
 if TYPE_CHECKING:
@@ -93,8 +93,8 @@ class Facilities:
 
     Attributes:
         semaphore: Limits the calls at a time, over all runs.
-        policies: Rules about the arguments of calls (`policies.py`).
-        flow: What happens if untrusted data reaches a write (`flow_policy.py`).
+        policies: Rules about the arguments of calls (`flow/policies.py`).
+        flow: What happens if untrusted data reaches a write (`flow/flow_policy.py`).
         budgets: The default budget of new runs, and its ceilings.
         expect_lease: Raises `StoreError` if this process may have lost its runs. Called before each write with the time, by `elapsed_s`, at
             which the write's intent was handed to the store.

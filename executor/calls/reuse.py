@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, cast
 
 from ...plans.immutable import immutable
-from ...plans.program import Touch
+from ...plans.program.program import Touch
 from ...plans.values import Json
 from ...tools import Tool
 from ...tools.failures import recorded

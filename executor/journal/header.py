@@ -16,8 +16,8 @@ import orjson
 from ...errors import EngineBug, StoreError
 from ...plans import Plan
 from ...plans.checker.flow.labels import Counted
-from ...plans.compile import compile_plan
 from ...plans.expressions.functions import EXPRESSION_VERSION
+from ...plans.program.compile import compile_plan
 from ...plans.values import Digest, Json, canonical, digest
 from ...tools.logbook import RequestContext
 from ..budget import PLANNING
@@ -39,7 +39,7 @@ from .toolset_lock import ToolsetLock
 
 if TYPE_CHECKING:
     from ...plans.checker.survey import Survey
-    from ...plans.program import Program, RunPlanned
+    from ...plans.program.program import Program, RunPlanned
     from ...plans.signature import Signatures
     from ..planning_loop import SubPlanned
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from ...errors import EngineBug, StoreError
 from ..events import ApprovalAsked, BudgetReached, JournalEvent, StepIndeterminate
 from ..states import FINAL, RunStatus
-from ..stores.store import Batch, CallRecord, Reusable, ReuseEntries, RunRow
+from ..stores.store import NO_OBJECTS, Batch, CallRecord, Reusable, ReuseEntries, RunRow
 from .records import chain, write_line
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ class Journal:
         durable: Number of the newest entry that is durable.
         updated: When the newest entry was made, in Unix seconds.
         is_released: Whether the run has ended, and the store has released it from its owner with the last entry.
+        keeps_failed: Whether a run that fails stays with its owner, who has something to do yet.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class Journal:
         self._settled = threading.Condition(self.piece)
         self.is_closed = False
         self.is_released = False
+        self.keeps_failed = False
 
     @property
     def is_behind(self) -> bool:
@@ -220,7 +222,7 @@ class Journal:
         with self.piece:
             if self._left is None:
                 wait_s = LEFT_MAX_S * min(LEFT_TIMES_MAX, 1 + self._left_count // LEFT_MORE)
-                self._left = ReuseEntries()
+                self._left = ReuseEntries([], [], {}, NO_OBJECTS)
                 self._left_until = time.monotonic() + wait_s
                 self._commits.expect(self, wait_s)
             left = self._left
@@ -320,10 +322,13 @@ class Journal:
             is_synced=is_synced or status.value not in ("queued", "running"),
             reuse=left,
             usd=usd,
-            releases=self._row.owner if lines and status in FINAL else None,
+            releases=self._row.owner if lines and status in FINAL and not self._is_kept(status) else None,
             notice=self._notice(status.value, fresh) if is_told and lines else "",
             due=(due or 0.0) if is_new_due else None,
         )
+
+    def _is_kept(self, status: RunStatus) -> bool:
+        return self.keeps_failed and status is RunStatus.FAILED
 
     def _notice(self, status: str, fresh: Sequence[tuple[int, float, JournalEvent]]) -> str:
         """Return what webhooks are to be told: a new status, or that something else waits now."""

@@ -24,8 +24,8 @@ import orjson
 import pydantic
 
 from ...errors import StoreError
+from ...plans.program.stored_program import FORMAT, MisfitError, program_from_json, program_to_json
 from ...plans.signature import Signature, Signatures, agent_tools_of
-from ...plans.stored_program import FORMAT, MisfitError, program_from_json, program_to_json
 from ...plans.values import canonical
 from ...tools.background import WorkThread
 from ...tools.logbook import open_log

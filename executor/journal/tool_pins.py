@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from ...errors import ConfigError
 from ...plans.edit.differences import differences
 from ...plans.immutable import immutable
-from ...plans.nearest import listing
+from ...plans.reports.nearest import listing
 from ...plans.values import Json, canonical, parse_canonical
 from ...tools import Toolset
 from ...tools.logbook import open_log

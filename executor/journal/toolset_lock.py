@@ -18,8 +18,8 @@ import orjson
 
 from ...plans.edit.differences import differences
 from ...plans.immutable import immutable
-from ...plans.nearest import listing
 from ...plans.plan import AgentStep, Plan, PlanForStep, ToolStep
+from ...plans.reports.nearest import listing
 from ...plans.signature import AgentTools, Effect, called_by
 from ...plans.values import Json, canonical, digest
 from ...tools import Tool, Toolset

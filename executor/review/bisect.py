@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final, cast
 
 from ...errors import InputRejected
 from ...plans.edit.differences import shown
-from ...plans.nearest import did_you_mean, listing
-from ...plans.paths import parts_of, path_of
+from ...plans.reports.nearest import did_you_mean, listing
+from ...plans.reports.paths import parts_of, path_of
 from ...plans.values import Json, canonical
 from ..runs.run import report_json
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 from ...plans.edit.diff import diff_plans, renamed_steps, with_new_ids
 from ...plans.edit.differences import Difference, differences
 from ...plans.plan import Plan
-from ...plans.program import CallTool, StepCode
+from ...plans.program.program import CallTool, StepCode
 from ...plans.signature import Effect
 from ..execution_tree import Iteration, Node, walk
 from ..fork import changed_steps, root_of, steps_of_inputs

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 from ...errors import InputRejected
 from ...plans.durations import time_text
-from ...plans.nearest import did_you_mean, listing
-from ...plans.program import AskPerson, AskPlanner, SetValue, WaitUntil
+from ...plans.program.program import AskPerson, AskPlanner, SetValue, WaitUntil
+from ...plans.reports.nearest import did_you_mean, listing
 from ...plans.values import Json
 from ...tools.failures import refused
 from ...tools.fingerprint.fingerprint import is_fingerprint

@@ -18,7 +18,7 @@ from ...plans.plan import AskStep
 from ...plans.values import Json
 from ...tools.models.answer import AnswerForm
 from ..calls.dispatch import Preparation
-from ..calls.secrecy_policy import labels_at, stricter_tool, trail_of
+from ..calls.flow.secrecy_policy import labels_at, stricter_tool, trail_of
 from ..commands import StartToolCall
 from ..journal.toolset_lock import ToolsetLock
 from .shadow import model_iterations, recorded_command

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ...errors import InputRejected, ToolError
 from ...plans.expressions.data_spans import PromptData
-from ...plans.program import AskAgent, AskModel, CallTool
+from ...plans.program.program import AskAgent, AskModel, CallTool
 from ...plans.signature import Effect
 from ...plans.values import Json
 from ...tools import Models
 from ...tools.models.models import DEFAULT, Model, Spec
 from ..calls.caller import Caller
 from ..calls.dispatch import Preparation, endorsed
-from ..calls.invoke import Failed, Outcome, Returned
+from ..calls.running.invoke import Failed, Outcome, Returned
 from ..canonical_value import CanonicalValue
 from ..commands import (
     Command,

@@ -12,7 +12,7 @@ from typing import Final, Literal, TypeAlias
 
 from ...plans.edit.differences import Difference, differences
 from ...plans.values import Json
-from ..calls.invoke import Failed
+from ..calls.running.invoke import Failed
 from ..execution_tree import walk
 from ..runs.run import StepView, counted, report_json, run_status, step_views
 from ..states import FINAL, TERMINAL

@@ -18,16 +18,16 @@ from typing import Final, Literal, TypeAlias
 
 from ...errors import ConfigError, ToolError
 from ...plans.edit.differences import Difference, differences
-from ...plans.program import CallTool
+from ...plans.program.program import CallTool
 from ...plans.signature import Effect
 from ...plans.values import Json
 from ...tools import Context, Tool
 from ...tools.failures import recorded
 from ..calls.artifacts import find_blobs
 from ..calls.facilities import Facilities
-from ..calls.frames import address_of
-from ..calls.invoke import Failed, Lost, Outcome, Returned, call_tool
-from ..calls.processes import ProcessPool
+from ..calls.running.frames import address_of
+from ..calls.running.invoke import Failed, Lost, Outcome, Returned, call_tool
+from ..calls.running.processes import ProcessPool
 from ..canonical_value import CanonicalValue
 from ..events import CallMade, CallReused, CallSucceeded
 from ..runs.run import counted, report_json

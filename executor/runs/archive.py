@@ -31,8 +31,8 @@ from ...errors import (
 )
 from ...plans import Plan
 from ...plans.format.shape import describe
-from ...plans.nearest import short
 from ...plans.python_types import Inputs
+from ...plans.reports.nearest import short
 from ...plans.values import Json, canonical
 from ...plans.values import digest as digest_of
 from ...tools import Artifact
@@ -808,6 +808,7 @@ def snapshot(
         schedule=header.schedule,
         request_id=_request_id(header) if header.context is not None else None,
         deadline=header.deadline,
+        priority=header.priority,
     )
 
 
@@ -846,6 +847,7 @@ def _unplanned(row: RunRow, header: Header) -> Run:
         updated=row.updated,
         request_id=_request_id(header),
         deadline=header.deadline,
+        priority=header.priority,
     )
 
 

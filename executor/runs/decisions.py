@@ -17,9 +17,9 @@ from weakref import WeakValueDictionary
 from ...errors import DECIDED, OWN_RUN, InputRejected, ToolError
 from ...plans.format.shape import describe
 from ...plans.immutable import immutable
-from ...plans.nearest import listing
-from ...plans.problems import problem
-from ...plans.program import ENDORSED, AskPerson, CallTool
+from ...plans.program.program import ENDORSED, AskPerson, CallTool
+from ...plans.reports.nearest import listing
+from ...plans.reports.problems import problem
 from ...plans.types.integers import with_integers
 from ...plans.types.validate import value_problems
 from ...plans.values import Json, NotJson

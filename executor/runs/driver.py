@@ -30,12 +30,12 @@ from ..calls.concurrency import TURN_S, WorkerPool, first_error, notify_wait
 from ..calls.dispatch import Preparation, PreparedCall, StartCall, dispatch, endorsed
 from ..calls.early import EarlyCall, EarlySteps
 from ..calls.facilities import Facilities
-from ..calls.flow_policy import FlowPolicy
-from ..calls.invoke import Failed, Lost, Outcome, Returned, begin_call, fitting
+from ..calls.flow.flow_policy import FlowPolicy
 from ..calls.lease import elapsed_s
 from ..calls.reuse import Results, reused
+from ..calls.running.invoke import Failed, Lost, Outcome, Returned, begin_call, fitting
+from ..calls.running.stoppable import STOPPED, BegunCall
 from ..calls.step_planning import StepTask, cost_of, sub_plan_of
-from ..calls.stoppable import STOPPED, BegunCall
 from ..commands import (
     Command,
     Continue,

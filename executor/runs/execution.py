@@ -13,7 +13,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -28,7 +28,7 @@ from ...errors import (
     StoreError,
 )
 from ...plans.immutable import immutable
-from ...plans.nearest import listing
+from ...plans.reports.nearest import listing
 from ..calls.caller import Caller, callers_in, recorded_values
 from ..calls.early import EarlySteps
 from ..calls.facilities import Facilities
@@ -42,7 +42,6 @@ from ..journal.toolset_lock import digest_of_toolset
 from ..limits import LEASE_S, PARK_AFTER, PARK_GRACE_S
 from ..machine import Machine
 from ..states import FINAL, UNDER_WAY, RunStatus
-from ..stores.sql_store import SqlStore
 from ..stores.store import Decision, OwnerName, RunRow
 from .archive import Archive, Standing
 from .changes import POLL_S, Changes, Followed
@@ -67,7 +66,7 @@ if TYPE_CHECKING:
     from ...plans.values import Json
     from ...tools import Tool, Used
     from ..calls.dispatch import Preparation, PreparedCall
-    from ..calls.invoke import Outcome
+    from ..calls.running.invoke import Outcome
 
 TELL_S: Final = 2.0  # how long to wait for a run of another process before naming that process
 TELL_AGAIN_S: Final = 60.0
@@ -78,7 +77,6 @@ LOOKS_MAX: Final = 100  # looks a second at the runs that wait for a time and th
 WAKES_MAX: Final = 8  # runs whose time has come that are claimed at a time: each reads its journal
 LINES_MAX: Final = 100  # of a journal, read together for a reader who follows its events
 CUT_OFF_S: Final = 5.0  # how long cancelled calls may clean up
-PATCH_GAP_S: Final = 2.0  # how long after the failure of a run a worker may take until it patches the plan
 NEAR_S: Final = 1.0  # `drive` sits out a wait that ends so soon: to hand the run out again would take as long
 
 RECOVERS: Final = (
@@ -201,6 +199,9 @@ class Execution:
         self._settling = set[str]()  # tasks whose planning waits for somebody, and is about to be released
         self._errors: dict[str, BaseException] = {}  # of runs whose work has stopped here
         self._patching: dict[str, asyncio.Task[str | None]] = {}  # by failed run: the run of its patched plan
+        self._settled_here = set[
+            str
+        ]()  # failed runs that this owner has until it is known whether there is a patch
         self._tending: dict[str, asyncio.Task[None]] = {}  # by run: the work that patches its plan
         self._timers = Timers(facilities.clock, self._wake)
         self._wakes = asyncio.Semaphore(WAKES_MAX)
@@ -224,6 +225,7 @@ class Execution:
         )
         self.planning = Planning(facilities, self.archive, self.submissions, park_after)
         self.changes = Changes(self._store)
+        self._looks: dict[asyncio.AbstractEventLoop, asyncio.TimerHandle] = {}  # the next look for decisions
         self._watch = Watch(
             facilities.commits,
             self._store,
@@ -244,7 +246,9 @@ class Execution:
             tell=None if self._drives_here else self._tell_of_decision,
         )
         self._watch.cancel_planning = self.decisions.cancel_planning_here
+        self._watch.is_needed = lambda: bool(self._settled_here)
         self._identity = ""  # of the store, once a backend has asked
+        self._ignored = set[str]()  # options that do nothing with a backend, of which the log was told
         self._untold = Untold(lambda: facilities.log)
         self._stranded = Stranded(self._store, self._owner, self.now)
         self.care = StoreCare(self._store, self.archive, facilities.clock.now)
@@ -252,6 +256,7 @@ class Execution:
         self._takeover = Takeover(
             self._store,
             self.archive,
+            lambda: self._owner.find_lost(self._store),
             self._is_driven,
             self._expect_tools,
             self.go_on,
@@ -306,6 +311,9 @@ class Execution:
         await asyncio.gather(*(driver.park(self._write_grace_s) for driver in self._drivers.values()))
         if driven:
             await asyncio.wait(driven, timeout=CUT_OFF_S)
+        for look in self._looks.values():
+            look.cancel()
+        self._looks.clear()
         running = [*self._driving.values(), *self._watch.tasks()]
         # `cancel` is false for tasks that have ended; the loop of such a task may be closed, so it must not be awaited.
         running = [task for task in running if task.cancel()]
@@ -346,7 +354,7 @@ class Execution:
         """
         if not self._drives_here:
             raise ConfigError(RECOVERS)
-        self._takeover.begin(self._owner.is_gone, self._owner.beat_pause_s)
+        self._takeover.begin(self._owner.is_owner_gone, self._owner.beat_pause_s)
 
     # --- start and continue
     #
@@ -373,6 +381,11 @@ class Execution:
             StoreError: The store cannot be written.
         """
         if not self._drives_here:
+            if stream:
+                self.note_ignored(
+                    "stream",
+                    "the steps of a task start once a worker has its plan, not while the plan is being written",
+                )
             row = await self.submissions.submit(header, run_id=run_id)
             await self.start(row)
             return row, None, None
@@ -526,13 +539,21 @@ class Execution:
 
     def _follow(self, run_id: str, work: Coroutine[Any, Any, Exception | None]) -> RunWork:
         """Do the work in the background, owned by this execution; its error reaches whoever waits for the run, or the log."""
-        task = asyncio.get_running_loop().create_task(work, name=f"firmplan {run_id}")
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(work, name=f"firmplan {run_id}")
         self._driving[run_id] = task
         if run_id in self._timers.awaited:
             self._timers.stir(run_id)
         task.add_done_callback(partial(self._note_error, run_id))
-        self._watch.begin()
+        # Most runs end sooner than the store would be asked for decisions about them, so they begin no look; and one look is enough for all that do not.
+        if loop not in self._looks:
+            self._looks[loop] = loop.call_later(POLL_S, self._begin_look, loop)
         return task
+
+    def _begin_look(self, loop: asyncio.AbstractEventLoop) -> None:
+        del self._looks[loop]
+        if self._driving:
+            self._watch.begin()
 
     def _note_error(self, run_id: str, task: RunWork) -> None:
         if self._driving.get(run_id) is task:
@@ -564,22 +585,61 @@ class Execution:
             StoreError: The store failed, or the journal was changed.
         """
         run = await self._driven(run_id)
-        while (times := await self._patches_left(run)) and (patched := await self._patch_handed(run, times)):
-            if not self._drives_here:  # it is a run of its own, which has its own place in the queue
-                await self.go_on(patched)
+        while await self._patches_left(run) and (patched := await self._patch_handed(run)):
+            if not self._drives_here:
                 break
             run = await self._driven(patched)
         return run
 
-    async def _patch_handed(self, run: Run, times: int) -> str | None:
-        """Patch the plan of a failed run under its lease: one worker does it, and whoever waits for the run sees that it is being done."""
-        claimed = await self._owner.claim(self._store, run.id)
+    async def _patch_handed(self, run: Run) -> str | None:
+        """Return the run of the patched plan of a failed run; `None`: there is no patch. Raises: RunDriven: another worker is patching it."""
+        if (settling := self._patching.get(run.id)) is None:
+            settling = self._begin_patch(run.id, None)
+        await asyncio.wait([settling])  # to cancel this call does not cut the patch off
+        return None if settling.cancelled() else settling.result()
+
+    def _patches_as_owner(self, taken: Taken) -> bool:
+        """Whether a run stays with this owner when it fails, until it is settled whether its plan is patched; see `_settle_patch`."""
+        return taken.header.replan > 0 and not self._drives_here
+
+    def _begin_patch(self, run_id: str, row: RunRow | None) -> asyncio.Task[str | None]:
+        """Patch the plan of a failed run in the background; `row`: as this owner has it already."""
+        work = self._settle_patch(run_id, row)
+        settling = asyncio.get_running_loop().create_task(work, name=f"firmplan patch {run_id}")
+        # It stays: this engine makes no second attempt after one without a patch.
+        self._patching[run_id] = settling
+        self._settled_here.add(run_id)
+        self._watch.begin()  # a model may take longer than a lease
+        settling.add_done_callback(lambda done: self._forget_failed_patch(run_id, done))
+        return settling
+
+    async def _settle_patch(self, run_id: str, row: RunRow | None) -> str | None:
+        """Patch the plan of a failed run as its owner, and release the run once it is known whether there is a patch.
+
+        A failed run whose plan may be patched has an owner until then, from its last record on. So whoever waits for the run sees in the store when the answer is there, and
+        if this process dies or closes before, the next attempt finds the run of a dead owner and patches its plan.
+        """
+        claimed = row or await self._owner.claim(self._store, run_id)
         if claimed is None:
-            return None
+            raise self._driven_by(await self.archive.row(run_id))
         try:
-            return await self._patch_once(run, times)
-        finally:
-            await self._owner.let_go(self._store, claimed)
+            run = await self.archive.get(run_id)
+            times = await self._patches_left(run)
+            patched = await self._patch(run, times) if times else None
+            if patched is not None and not self._drives_here:
+                await self.go_on(patched)  # a run of its own, which has its own place in the queue
+        except asyncio.CancelledError:  # the engine closes
+            raise
+        except BaseException:
+            await self._owner.let_go_beside(self._store, claimed)
+            raise
+        await self._owner.let_go_beside(self._store, claimed)
+        return patched
+
+    def _forget_failed_patch(self, run_id: str, settling: asyncio.Task[str | None]) -> None:
+        self._settled_here.discard(run_id)
+        if settling.cancelled() or settling.exception() is not None:
+            self._patching.pop(run_id, None)
 
     async def _driven(self, run_id: str) -> Run:
         while True:
@@ -718,9 +778,12 @@ class Execution:
     async def store_identity(self) -> str:
         """See `BackendHost`."""
         if not self._identity:
-            assert isinstance(self._store, SqlStore), "a store that processes share is in a database"
             self._identity = await self._store.identity()
         return self._identity
+
+    async def find_run(self, run_id: str) -> RunRow:
+        """See `BackendHost`."""
+        return await self.archive.row(run_id)
 
     @property
     def toolset_digest(self) -> str:
@@ -773,6 +836,15 @@ class Execution:
         finally:
             processes.lease = self._owner.lease
             lease.close()
+
+    def note_ignored(self, option: str, why: str) -> None:
+        """Tell the log, once, of an option that does nothing where a backend hands the runs out: the run itself is the same."""
+        if not self._drives_here and option not in self._ignored:
+            self._ignored.add(option)
+            hint = "it works in an engine without a backend; with one leave it out, and follow the run with `events`"
+            self.facilities.log.warning(
+                "an option does nothing with a backend", option=option, why=why, hint=hint
+            )
 
     async def _dispatch(self, row: RunRow, *, is_asked: bool, take_over: bool) -> None:
         """Have the backend hand out a run that begins or goes on. Raises: ConfigError."""
@@ -838,15 +910,23 @@ class Execution:
             await followed.wait(_never, LOOK_S)
 
     async def _find_patch(self, run: Run) -> str | None:
-        """Return the run of the patched plan of a failed run once a worker has made it; `None`: no worker makes one."""
-        until, patched = time.monotonic() + PATCH_GAP_S, patch_id(run.id)
-        while not await self.archive.is_known(patched):
-            if self._owner.is_driven(await self.archive.row(run.id)):
-                until = time.monotonic() + PATCH_GAP_S
-            elif time.monotonic() > until:
-                return None
-            await asyncio.sleep(POLL_S)
-        return patched
+        """Return the run of the patched plan of a failed run once a worker has made it; `None`: no worker has found one."""
+        is_told = False
+        with self.changes.follow(run.id) as followed:
+            while True:
+                followed.look()
+                # First the owner: whoever patches makes the run of the patch before it releases this one (`_settle_patch`).
+                row = await self.archive.row(run.id)
+                if await self.archive.is_known(patched := patch_id(run.id)):
+                    return patched
+                if row.owner is None:
+                    return None
+                if not is_told and not self._owner.is_driven(row):
+                    # Mostly the backend knows. No sweep looks at runs that have failed, so where it does not, nobody else would tell it.
+                    is_told = True
+                    assert self.backend is not None
+                    await self._tell(run.id, self.backend.wake(run.id))
+                await followed.wait(_never, LOOK_S)
 
     # --- permits: who is driven alone
 
@@ -1051,6 +1131,7 @@ class Execution:
                 is_to_wait = (
                     count > 0 and self._is_suspect(count) and not (permit.is_alone or permit.is_inside)
                 )
+                keeps = False
                 try:
                     machine = taken.machine or await self._machine_of(taken)
                     if machine is None:
@@ -1059,9 +1140,13 @@ class Execution:
                         goes_on = await self._note(taken, self._with_kept(taken, machine), machine)
                     else:
                         goes_on = await self._drive_once(taken, machine, permit, early)
+                        keeps = machine.status is RunStatus.FAILED and self._patches_as_owner(taken)
                 finally:
                     self._claimed.pop(run_id, None)
-                    if self._owner.has(run_id):  # else the store released the run with its last record
+                    if keeps:
+                        if not self._is_closing:  # else the next attempt patches
+                            self._begin_patch(run_id, taken.row)
+                    elif self._owner.has(run_id):  # else the store released the run with its last record
                         await asyncio.wait([self._owner.let_go_beside(self._store, taken.row)])
                 if is_to_wait and goes_on:
                     await permit.exclude_others()
@@ -1104,6 +1189,7 @@ class Execution:
         if permit.is_alone:
             self.facilities.log.warning("run driven alone", run=row.id, deaths=taken.deaths.count)
             driver.call_after(taken.deaths.suspects, permit.let_others_in)
+        driver.journal.keeps_failed = self._patches_as_owner(taken)
         self._drivers[row.id] = driver
         self.facilities.semaphore.prefer(row.id, header.priority)
         first = self._with_kept(taken, machine)
@@ -1113,7 +1199,7 @@ class Execution:
                 decisions = await self.archive.decisions(row.id)
             # Decisions may come after the driver has looked for the last time; so it looks again until there are none.
             while first or decisions:
-                with heap_frozen:
+                with nullcontext() if machine.root.program.waits.is_brief else heap_frozen:
                     await driver.drive(first, decisions)
                 if driver.is_parking:
                     return False

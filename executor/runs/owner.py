@@ -76,6 +76,7 @@ class Owner:
         self._is_visible = False  # an engine that only reads the store never becomes visible
         self._held: dict[str, int] = {}  # runs that are being claimed (0), or are claimed, with their epochs
         self._kept: dict[str, RunRow] = {}  # runs to be released: now, or again after the store failed
+        self._is_unsure = False  # whether a claim failed, so that the store may name this owner of a run that it does not hold
         self._releasing = asyncio.Lock()
         self._letting_go: set[asyncio.Task[None]] = set()
         # Heartbeats of owners that cannot be observed directly, and since when each stands still.
@@ -126,6 +127,9 @@ class Owner:
             await self._let_go_of_kept(store)
             began = elapsed_s()
             row = await store.claim(run_id, self.name, is_alive=is_alive, by_force=by_force)
+        except BaseException:
+            self._is_unsure = True  # the store may have done it all the same
+            raise
         finally:
             if row is None:
                 self._held.pop(run_id, None)
@@ -159,6 +163,9 @@ class Owner:
                 await self._let_go_of_kept(store)
             began = elapsed_s()
             is_made = await add(row)
+        except BaseException:
+            self._is_unsure = True
+            raise
         finally:
             if not is_made:
                 self._held.pop(row.id, None)
@@ -323,6 +330,32 @@ class Owner:
     def is_gone(self, row: RunRow) -> bool:
         """Whether the owner of a run is seen to be dead, without a look at the store."""
         return row.owner is not None and row.owner != self.name and self._presence.sees(row.owner) is False
+
+    def is_owner_gone(self, name: str) -> bool:
+        """Whether another owner is seen to be dead, without a look at the store."""
+        return name != self.name and self._presence.sees(name) is False
+
+    async def find_lost(self, store: Store) -> tuple[list[RunRow], list[str]]:
+        """Return the runs of dead owners, and those that this owner has no more, without headers; and the names of the other owners, which live.
+
+        The rows of runs whose owner lives are not read: there are many. Notes the beats of all owners. Raises: StoreError.
+        """
+        beats = await store.list_owners()
+        living = [name for name, beat in beats.items() if name != self.name and self.is_alive(name, beat)]
+        silent = sorted(beats.keys() - {self.name, *living})
+        # The store may name this owner of a run that it does not hold, but only after a claim or a release whose outcome is not known.
+        is_unsure, self._is_unsure = self._is_unsure or bool(self._kept), False
+        if is_unsure and self.name in beats:
+            silent.append(self.name)
+        try:
+            rows = await store.list_driven(silent) if silent else ()
+        except BaseException:
+            self._is_unsure = self._is_unsure or is_unsure
+            raise
+        lost = [row for row in rows if not self.is_driven(row)]
+        # Until somebody has claimed them, the next look has to find them, too.
+        self._is_unsure = self._is_unsure or any(row.owner == self.name for row in lost)
+        return lost, living
 
     def look_s(self, row: RunRow) -> float:
         """Return the longest pause between two looks at the beat of the owner of a run, for one who must notice when its lease has ended."""

@@ -13,7 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Final, cast
 
 from ...tools.logbook import is_enabled, open_log
-from ..calls.frames import EVERY_S, NOTE_MAX
+from ..calls.running.frames import EVERY_S, NOTE_MAX
 from ..canonical_value import CanonicalValue
 from ..commands import Command, Record, StartToolCall
 from ..events import (

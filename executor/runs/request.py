@@ -23,13 +23,13 @@ from pydantic import ValidationError
 from ...errors import ConfigError, InputRejected, RunNotFound
 from ...plans import CheckReport, Plan
 from ...plans.durations import parse_duration, time_text
-from ...plans.errors import EvaluationError
 from ...plans.format.saved import find_plan_in, find_plan_of_json, references_of
 from ...plans.format.shape import describe
 from ...plans.immutable import immutable
 from ...plans.inputs import InputSchemas, fit_inputs, given_by_clock, input_schemas, too_large
-from ...plans.nearest import did_you_mean, listing
-from ...plans.problems import in_order
+from ...plans.reports.errors import EvaluationError
+from ...plans.reports.nearest import did_you_mean, listing
+from ...plans.reports.problems import in_order
 from ...plans.types.integers import with_integers
 from ...plans.types.standalone import self_contained
 from ...plans.types.validate import value_problems
@@ -39,8 +39,8 @@ from ...tools import Artifact
 from ...tools.logbook import current_request
 from .. import limits as bounds
 from ..calls.concurrency import PRIORITY_MAX
-from ..calls.flow_policy import UNSAFE_FLOW, UNTRUSTED_CONDITION, Flow
-from ..calls.secrecy_policy import PRIVATE_CONDITION, PRIVATE_FLOW
+from ..calls.flow.flow_policy import UNSAFE_FLOW, UNTRUSTED_CONDITION, Flow
+from ..calls.flow.secrecy_policy import PRIVATE_CONDITION, PRIVATE_FLOW
 from ..canonical_value import CanonicalValue
 from ..journal.header import Header, Submitter, default_seed
 from ..journal.toolset_lock import ToolsetLock

@@ -15,7 +15,7 @@ from typing_extensions import TypeVar
 
 from ...errors import RunFailed
 from ...plans.durations import time_text
-from ...plans.nearest import listing
+from ...plans.reports.nearest import listing
 from ...plans.values import Json
 from ..budget import CACHED, GUARDS, added_verdicts, is_priced
 from ..events import RunParked
@@ -187,6 +187,7 @@ class Run(Generic[T]):
         schedule: The schedule whose time made the run: `name` and `at` (Unix seconds); `None`: no schedule did.
         deadline: When the run is to have ended, in Unix seconds: later it is cancelled. `None`: it has no deadline.
         request_id: The id of the HTTP request that submitted the run; `None`: there was none.
+        priority: Which runs get a place before it where runs wait for one: from 1, first, to 5, last; `None`: none was given, which is as 3.
     """
 
     id: str
@@ -205,12 +206,14 @@ class Run(Generic[T]):
     last_event: int = 0
     abandoned: bool = False
     left_out: tuple[str, ...] = ()
-    output_labels: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    # Not in the text of a run, for which they would have to be found: `asyncio.run` makes it of each run that a program returns.
+    output_labels: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]], repr=False)
     warnings: tuple[RunWarning, ...] = ()
     question: Mapping[str, Json] | None = None
     schedule: Mapping[str, Json] | None = None
     request_id: str | None = None
     deadline: float | None = None
+    priority: int | None = None
 
     @property
     def until(self) -> float | None:

@@ -44,7 +44,7 @@ class Stranded:
         """Return rows, without headers, of runs that are stranded, as far as this look has seen. Raises: StoreError."""
         settled = self._now() - SETTLED_S
         found: dict[str, RunRow] = {}
-        lost = await self._lost()
+        lost, _ = await self._owner.find_lost(self._store)
         for row in (
             *lost,
             *await self._next_page(),
@@ -54,18 +54,6 @@ class Stranded:
             if not row.is_replay and (row.owner is None or row in lost) and row.updated < settled:
                 found[row.id] = row
         return list(found.values())
-
-    async def _lost(self) -> list[RunRow]:
-        """Return the runs of dead owners, and those that this owner has no more. Rows of runs whose owner lives are not read: there are many."""
-        beats = await self._store.list_owners()
-        # The store may name this owner of a run that it does not hold: a claim or a release failed.
-        silent = [
-            name
-            for name, beat in beats.items()
-            if name == self._owner.name or not self._owner.is_alive(name, beat)
-        ]
-        driven = await self._store.list_driven(silent) if silent else ()
-        return [row for row in driven if not self._owner.is_driven(row)]
 
     async def _next_page(self) -> list[RunRow]:
         """Return some of the runs that are under way without an owner."""

@@ -17,7 +17,7 @@ from typing import Final
 
 from ...errors import OTHER_REQUEST, InputRejected, StoreError
 from ...plans.inputs import filled, given_by_clock
-from ...plans.nearest import did_you_mean
+from ...plans.reports.nearest import did_you_mean
 from ...plans.values import canonical
 from ...tools.logbook import current_request
 from ..calls.facilities import Clock

@@ -49,9 +49,11 @@ class Watch:
 
     Attributes:
         cancel_planning: Ends the planning of a task that is planned here, if a decision in the store says so.
+        is_needed: Whether this owner has runs beside those that are driven, so that its lease has to be renewed.
     """
 
     cancel_planning: Callable[[str], Awaitable[None]]
+    is_needed: Callable[[], bool] = staticmethod(lambda: False)
 
     def __init__(
         self,
@@ -79,10 +81,10 @@ class Watch:
         changes.on_decided(self._hear)
 
     def begin(self) -> None:
-        """Start looking, and hand decisions over on this event loop."""
+        """Look now, and go on looking; hand decisions over on this event loop."""
         self._loop = asyncio.get_running_loop()
         self._looked = -math.inf  # a decision may have been told before the run was driven here
-        self._commits.expect(self, POLL_S)
+        self._commits.expect(self, 0.0)
 
     def _hear(self, runs: Collection[str] | None) -> None:
         """Look at once if a decision is about a run of this engine, or may be. On a thread of the store."""
@@ -117,7 +119,7 @@ class Watch:
         self._look_again()
 
     def _look_again(self) -> None:
-        if self._driving and self._loop is not None and not self._loop.is_closed():
+        if (self._driving or self.is_needed()) and self._loop is not None and not self._loop.is_closed():
             pause_s = POLL_S
             if self._changes.is_telling:
                 left_s = MISSED_MAX_S - (time.monotonic() - self._looked)
@@ -177,6 +179,7 @@ class Takeover:
     Args:
         store: Where the runs are.
         archive: Reads them.
+        find_lost: Returns the runs of dead owners, and the names of the other owners, which live (`Owner.find_lost`).
         is_driven: Whether a living owner has a run.
         expect_tools: Raises `ConfigError` if a run needs tools that this engine does not have.
         go_on: Continues the run of an id; leaves a parked run alone.
@@ -184,10 +187,11 @@ class Takeover:
         now: The time, in Unix seconds.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  # what it asks the engine
         self,
         store: Store,
         archive: Archive,
+        find_lost: Callable[[], Awaitable[tuple[Sequence[RunRow], Sequence[str]]]],
         is_driven: Callable[[RunRow], bool],
         expect_tools: Callable[[str, Header], None],
         go_on: Callable[[str], Awaitable[object]],
@@ -196,14 +200,15 @@ class Takeover:
     ) -> None:
         self._store = store
         self._archive = archive
+        self._find_lost = find_lost
         self._is_driven = is_driven
         self._expect_tools = expect_tools
         self._go_on = go_on
         self._log = log
         self._now = now
-        self._is_gone: Callable[[RunRow], bool] = lambda _row: False
+        self._is_gone: Callable[[str], bool] = lambda _owner: False
         self._look_s = 0.0
-        self._seen: Sequence[RunRow] = ()  # the runs that had an owner at the last scan
+        self._living: Sequence[str] = ()  # the owners that lived at the last scan
         self._scan_at = -math.inf  # when the next scan is due, by the monotonic clock
         self._left: set[tuple[str, int]] = (
             set()
@@ -215,11 +220,11 @@ class Takeover:
 
     # --- life
 
-    def begin(self, is_gone: Callable[[RunRow], bool] | None = None, look_s: float = 0.0) -> None:
+    def begin(self, is_gone: Callable[[str], bool] | None = None, look_s: float = 0.0) -> None:
         """Continue, in the background, every run that nobody drives, then every run whose owner dies.
 
         Args:
-            is_gone: Whether the owner of a run is seen to be dead, without a scan of the store.
+            is_gone: Whether an owner is seen to be dead, without a scan of the store.
             look_s: The pause between two scans, as long as no known owner is gone and no run is due before the next one.
         """
         self._look_s = look_s
@@ -249,12 +254,13 @@ class Takeover:
             if not self._is_scan_due():
                 continue
             try:
-                self._seen = await self._store.list_driven()
-                orphans = [row for row in self._seen if not self._is_driven(row)]
+                lost, self._living = await self._find_lost()
+                orphans = [row for row in lost if not self._is_driven(row)]
                 due = await self._due()
                 rows = [row for row in (*orphans, *due) if (row.id, row.epoch) not in self._left]
                 await self._take_up(rows)
-                # Each claim raises the epoch. A run that was not claimed cannot go on here, and is not looked at again.
+                # Each claim raises the epoch. A run that was not claimed cannot go on here, and is not looked at again. Those that no look finds any more are forgotten.
+                self._left &= {(row.id, row.epoch) for row in lost}
                 self._left |= {(row.id, row.epoch) for row in due}
             except Exception as fault:  # noqa: BLE001  # the same
                 self._warn(fault)
@@ -263,7 +269,7 @@ class Takeover:
         if time.monotonic() >= self._scan_at:
             return True
         # A process of this machine that has died is noticed without a scan.
-        return any(self._is_gone(row) for row in self._seen if (row.id, row.epoch) not in self._left)
+        return any(map(self._is_gone, self._living))
 
     async def _due(self) -> Sequence[RunRow]:
         """Return the runs whose time has come, and settle when the next scan is due."""

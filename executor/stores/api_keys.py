@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from ...errors import InputRejected, StoreError
-from ...plans.nearest import did_you_mean, listing
+from ...plans.reports.nearest import did_you_mean, listing
 from ...plans.values import Json
 
 if TYPE_CHECKING:

@@ -57,7 +57,14 @@ _CURES: Final = {
 }
 # No room, a lock, a conflict of transactions, and a server that takes no writes, which a failover ends.
 _TEMPORARY: Final = ("53", "55P03", "40", "25006")
-# Texts of a server whose messages are in English; others are told without a cure.
+# Texts of a server whose messages are in English; others are told without a cure, and as if the server were away.
+_NOT_LET_IN: Final = (
+    "password authentication failed",
+    "no password supplied",
+    "no pg_hba.conf entry",
+    "does not exist",
+)
+"""The server is there, and somebody has to change a setting of one of the two sides."""
 _CONNECTING: Final = (
     ("password authentication failed", "give the right password in the URL, in PGPASSWORD or in ~/.pgpass"),
     ("no password supplied", "give the password in the URL, in PGPASSWORD or in ~/.pgpass"),
@@ -92,9 +99,9 @@ def connect_error(url: PostgresUrl, fault: Exception) -> StoreError:
     """Return the error for a server that was not reached, or that let nobody in."""
     said = _words(url, fault)
     cure = next((cure for text, cure in _CONNECTING if text in said), None)
-    # Also a wrong password: the server does not say which of the two sides is going to change.
     return StoreError(
-        f"the store {url.name} cannot be reached: {said}" + (f": {cure}" if cure else ""), temporary=True
+        f"the store {url.name} cannot be reached: {said}" + (f": {cure}" if cure else ""),
+        temporary=not any(text in said for text in _NOT_LET_IN),
     )
 
 

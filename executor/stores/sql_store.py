@@ -501,7 +501,7 @@ class SqlStore(ABC):
         return await self._write(work, outlives=outlives)
 
     async def identity(self) -> str:
-        """Return what tells this store from others, whatever address they have; made when it is first asked for. Raises: StoreError."""
+        """See `Store.identity`."""
         name = {"name": "identity"}
         found = await self._read(_FACT, name)
         if not found:

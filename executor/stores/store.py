@@ -185,7 +185,7 @@ class StoredObject:
         return self.digest, self.size, self.place, self.key, self.named
 
 
-_NO_OBJECTS: Final[Mapping[str, StoredObject | None]] = {}
+NO_OBJECTS: Final[Mapping[str, StoredObject | None]] = {}
 
 
 @immutable
@@ -225,7 +225,7 @@ class Batch:
     releases: str | None = None
     notice: str = ""
     due: float | None = None
-    objects: Mapping[str, StoredObject | None] = field(default_factory=lambda: _NO_OBJECTS)
+    objects: Mapping[str, StoredObject | None] = field(default_factory=lambda: NO_OBJECTS)
 
 
 @dataclass(slots=True)
@@ -394,7 +394,7 @@ class ReuseEntries:
     calls: list[CallRecord] = field(default_factory=list[CallRecord])
     results: list[Reusable] = field(default_factory=list[Reusable])
     codes: dict[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
-    objects: Mapping[str, StoredObject | None] = field(default_factory=lambda: _NO_OBJECTS)
+    objects: Mapping[str, StoredObject | None] = field(default_factory=lambda: NO_OBJECTS)
 
 
 def merged_reuse(batches: Sequence[Batch]) -> ReuseEntries | None:
@@ -559,6 +559,13 @@ class Store(Protocol):
 
     async def find_damage(self) -> Sequence[str]:
         """Return what is wrong with the file itself, below runs and journals; empty: nothing."""
+        ...
+
+    async def identity(self) -> str:
+        """Return what tells this store from others, whatever address it has: the same for every process, for ever; a copy of the store has it, too.
+
+        It is made when it is first asked for. Raises: StoreError.
+        """
         ...
 
     async def copy_to(self, path: Path) -> None:

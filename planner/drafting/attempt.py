@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ...errors import ConfigError, PlanningFailed
 from ...plans.plan import Plan
-from ...plans.problems import Problem
+from ...plans.reports.problems import Problem
 from ...plans.values import Json
 from ...tools.models.completion import Usage
 from ...tools.models.errors import ModelError

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from ...errors import PlanningFailed
 from ...plans.plan import Plan
-from ...plans.problems import Problem
+from ...plans.reports.problems import Problem
 from ...plans.values import Json
 from ...tools.models.answer import AnswerForm
 from ...tools.models.clients import Clients

@@ -27,9 +27,9 @@ from ...errors import PlanningFailed
 from ...plans.checker.inference import SKIPPED_OUTPUT
 from ...plans.format.property_order import text_in_order
 from ...plans.format.shape import draft_of
-from ...plans.paths import parts_of
 from ...plans.plan import Plan, ToolStep
-from ...plans.problems import CheckReport, Problem
+from ...plans.reports.paths import parts_of
+from ...plans.reports.problems import CheckReport, Problem
 from ...plans.signature import Effect
 from ...plans.values import Json, canonical
 from ...tools.models.answer import AnswerForm

@@ -22,7 +22,7 @@ from ...plans.format.json_schema import EXPRESSION, argument_schemas
 from ...plans.signature import Signature
 from ...plans.values import Json, canonical
 from ...tools.models.answer import AnswerForm
-from ...tools.schemas import with_prose
+from ...tools.types.schemas import with_prose
 from .prompt import shows_ways
 
 FORM_BYTES_MAX = 16_000

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from ...plans.problems import Problem, problem
+from ...plans.reports.problems import Problem, problem
 from ...plans.signature import Effect, Signatures
 from ...plans.values import Json
 

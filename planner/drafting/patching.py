@@ -16,9 +16,9 @@ from typing import cast
 
 from ...errors import Cannot, PlanningFailed, PlanRejected, Question
 from ...plans.edit.patch import Patch, SetLeftOut, apply_patch
-from ...plans.paths import path_of
 from ...plans.plan import AgentStep, Plan, PlanForStep, PlanStep, Step, ToolStep
-from ...plans.problems import CheckReport, Problem, problem
+from ...plans.reports.paths import path_of
+from ...plans.reports.problems import CheckReport, Problem, problem
 from ...plans.signature import Effect
 from ...plans.values import Json, canonical
 from ...tools.models.answer import AnswerForm

@@ -18,7 +18,7 @@ from typing import Literal, TypeAlias, cast
 
 from ...plans.expressions.functions import FUNCTIONS, METHODS
 from ...plans.format.property_order import text_in_order
-from ...plans.problems import Problem
+from ...plans.reports.problems import Problem
 from ...plans.signature import Effect, Signature
 from ...plans.values import Json, canonical, digest
 from ...tools.models.completion import Message

@@ -28,8 +28,8 @@ from ...plans.signature import Signature
 from ...plans.types.learnt import LearntType, schema_of_shape
 from ...plans.values import Json
 from ...tools.provider import quoted
-from ...tools.schemas import is_loose
 from ...tools.tool import Tool
+from ...tools.types.schemas import is_loose
 
 DEPTH_MAX: Final = 5
 """Nested objects whose fields are shown; a deeper object is shown as `object`."""

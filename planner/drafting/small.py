@@ -22,9 +22,9 @@ from typing import Final, Literal, TypeAlias, cast
 
 from ...plans.expressions.formula import parse_formula
 from ...plans.expressions.functions import FUNCTIONS
-from ...plans.paths import parts_of
 from ...plans.plan import Plan
-from ...plans.problems import Problem, problem
+from ...plans.reports.paths import parts_of
+from ...plans.reports.problems import Problem, problem
 from ...plans.signature import Effect, Signature
 from ...plans.values import Json, NotJson, canonical, parse
 from ...tools.models.answer import AnswerForm

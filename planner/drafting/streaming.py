@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import TypeAlias, cast
 
 from ...plans.format.shape import draft_of
-from ...plans.paths import parts_of
 from ...plans.plan import Plan
-from ...plans.problems import CheckReport
+from ...plans.reports.paths import parts_of
+from ...plans.reports.problems import CheckReport
 from ...plans.values import Json, NotJson, parse
 from ..request import PlanRequest, input_faults
 from .draft import WRAPPERS, DraftChanges, plan_in

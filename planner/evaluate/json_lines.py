@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
 from ...errors import ConfigError, FirmplanError
-from ...plans.nearest import did_you_mean, listing
+from ...plans.reports.nearest import did_you_mean, listing
 from ...plans.values import Json
 from ...tools.tool import Tool
 from ...tools.toolset import Toolset

@@ -24,7 +24,7 @@ from ...tools.guards.guard import Guard, Question, asks_model, find_refusal, nam
 from ...tools.models.completion import Usage
 from ...tools.models.errors import ModelError
 from ...tools.models.models import Models
-from ...tools.schemas import Checker
+from ...tools.types.schemas import Checker
 from ..drafting.attempt import Attempt
 from ..library.library import SavedPlan
 from ..planner import Planned, Planner

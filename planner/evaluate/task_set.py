@@ -46,8 +46,8 @@ from typing import Any, cast
 from ...errors import ConfigError, FirmplanError
 from ...plans.format.load import read_source
 from ...plans.format.shape import draft_of
-from ...plans.nearest import did_you_mean, listing
 from ...plans.plan import Plan, ToolStep
+from ...plans.reports.nearest import did_you_mean, listing
 from ...plans.values import Json, NotJson, canonical
 from ...tools.guards.guard import Guard, check_guards
 from ...tools.toolset import Toolset

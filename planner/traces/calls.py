@@ -16,7 +16,7 @@ from ...plans.signature import Effect, Signature, Signatures
 from ...plans.types.integers import with_integers
 from ...plans.values import Json, NotJson, normal, normal_in_order, parse
 from ...tools.declaration import NAME
-from ...tools.schemas import Checker, is_loose
+from ...tools.types.schemas import Checker, is_loose
 from .trace import Trace, TracedCall
 
 _FAILURE: Final = re.compile(

@@ -19,7 +19,7 @@ from ...plans.checker.names import derived_id
 from ...plans.checker.templates import secret_text
 from ...plans.expressions.formula import read_formula
 from ...plans.plan import Plan
-from ...plans.problems import CheckReport
+from ...plans.reports.problems import CheckReport
 from ...plans.signature import Signatures, parameter_schema
 from ...plans.values import Json, canonical
 from ..library.pattern import TaskPattern, pattern_fault

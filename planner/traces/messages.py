@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias, cast
 
 from ...errors import InputRejected
-from ...plans.nearest import listing
+from ...plans.reports.nearest import listing
 from ...plans.values import Json, canonical
 from .trace import Answered, Called, Event, Said
 

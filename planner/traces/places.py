@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from keyword import iskeyword
 from typing import Any, Final, TypeAlias, cast
 
-from ...plans.errors import EvaluationError, RefersToSkipped
 from ...plans.expressions.formula import read_formula
 from ...plans.expressions.unparse import quoted
+from ...plans.reports.errors import EvaluationError, RefersToSkipped
 from ...plans.values import Json, NotJson, canonical
 
 NODES_MAX: Final = 20_000

@@ -29,8 +29,8 @@ from typing_extensions import ParamSpec, TypeVar
 
 from ...errors import ConfigError, PlanRejected
 from ..checker.names import derived_id
-from ..paths import key
 from ..plan import PERSON, Plan
+from ..reports.paths import key
 from ..signature import Signature, Signatures
 from ..types.definitions import rewritten
 from ..values import Json
@@ -53,8 +53,8 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from ..checker.body import SavedPlans
-    from ..problems import CheckReport
     from ..python_types import DataclassLike
+    from ..reports.problems import CheckReport
 
 
 # To type checkers a reference to a value whose fields or methods they know is that value: `page.title` is a `str` where the tool returns a model with such

@@ -20,7 +20,7 @@ from typing import Any, Final, NoReturn, TypeAlias, cast
 
 from typing_extensions import override
 
-from ..nearest import did_you_mean, listing
+from ..reports.nearest import did_you_mean, listing
 from ..types.read import read_schema
 from ..types.types import ListType, ObjectType, Type, members, union
 
@@ -199,7 +199,7 @@ class Functions:
 
     def __getattr__(self, name: str) -> Callable[..., Reference]:
         from ..expressions.functions import FUNCTIONS  # noqa: PLC0415  # the table is only needed here
-        from ..nearest import did_you_mean, listing  # noqa: PLC0415  # for the message
+        from ..reports.nearest import did_you_mean, listing  # noqa: PLC0415  # for the message
 
         if name not in FUNCTIONS:
             guess = did_you_mean(name, FUNCTIONS, f"there are {listing(FUNCTIONS, 40)}")

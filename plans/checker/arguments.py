@@ -10,11 +10,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-from ..codes import is_error
-from ..errors import LocalProblem
 from ..expressions.infer import Inferred
-from ..nearest import did_you_mean, listing, short
-from ..paths import key, parts_of, path_of
+from ..reports.codes import is_error
+from ..reports.errors import LocalProblem
+from ..reports.nearest import did_you_mean, listing, short
+from ..reports.paths import key, parts_of, path_of
 from ..signature import SecretPlaces, is_place
 from ..types.assignable import assignability_problems, expression_of, for_null
 from ..types.constraints import as_schema, is_plain_tuple, of_shape

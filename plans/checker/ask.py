@@ -13,10 +13,10 @@ from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any, Final, cast
 
-from ..errors import LocalProblem
 from ..expressions.infer import Inferred
 from ..format.shape import describe
-from ..nearest import did_you_mean, listing
+from ..reports.errors import LocalProblem
+from ..reports.nearest import did_you_mean, listing
 from ..types.types import UNKNOWN, ListType, ObjectType, Type, Unknown, members
 from ..types.wellformed import is_pattern
 from ..values import Json, NotJson, into, parse

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from ..format.shape import Draft, draft_of
 from ..immutable import immutable
-from ..paths import path_of
 from ..plan import InnerPlan, Plan, PlanStep, Step
-from ..problems import Problem
+from ..reports.paths import path_of
+from ..reports.problems import Problem
 from .templates import Template, template_of
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from ..errors import EvaluationError
 from ..expressions.nodes import Call, Comprehension, ListOf, Name, Node
 from ..immutable import immutable
 from ..plan import (
@@ -26,8 +25,9 @@ from ..plan import (
     ToolStep,
     WaitStep,
 )
-from ..problems import Bounds
-from ..program import Track
+from ..program.program import Track
+from ..reports.errors import EvaluationError
+from ..reports.problems import Bounds
 from ..signature import Effect, Signature, Signatures, agent_tools_of
 from .body import PlanBody
 from .context import CheckContext

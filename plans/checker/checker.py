@@ -17,7 +17,7 @@ from ..format.shape import Draft, draft_of
 from ..format.source import SourceError, parse_source, source_report
 from ..limits import LIMITS, Limits
 from ..plan import Plan
-from ..problems import Bounds, CheckReport, Problem, in_order, problem
+from ..reports.problems import Bounds, CheckReport, Problem, in_order, problem
 from ..signature import KnownModels, SecretPlaces, Signature, Signatures, models_known, signatures_of
 from ..types.assignable import assignability_problems
 from ..types.read import read_schema

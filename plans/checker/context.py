@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import cast
 
-from ..errors import LocalProblem
 from ..immutable import immutable
 from ..limits import LIMITS, Limits
-from ..nearest import did_you_mean
-from ..problems import Problem, problem
+from ..reports.errors import LocalProblem
+from ..reports.nearest import did_you_mean
+from ..reports.problems import Problem, problem
 from ..signature import KnownModels, SecretPlaces, Signature, Signatures
 from ..types.definitions import named_parts
 from ..types.read import read_schema, read_with_warnings

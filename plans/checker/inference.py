@@ -11,12 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, cast
 
-from ..codes import is_error
-from ..errors import LocalProblem
 from ..expressions.infer import Inferred, infer, infer_fields
 from ..expressions.nodes import Call, Field, Index, Name, Node, Slice
 from ..expressions.template import Leaf
-from ..nearest import listing, short
 from ..plan import (
     PERSON,
     AgentStep,
@@ -31,6 +28,9 @@ from ..plan import (
     ToolStep,
     WaitStep,
 )
+from ..reports.codes import is_error
+from ..reports.errors import LocalProblem
+from ..reports.nearest import listing, short
 from ..signature import Signature, called_by
 from ..types.assignable import expression_of, for_null
 from ..types.intersect import are_disjoint

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from typing import cast
 
 from ..format.shape import describe
-from ..graph import cycles
 from ..inputs import GIVEN_KEY, TODAY
-from ..nearest import listing, short
-from ..paths import key
 from ..plan import AgentStep, AskStep, FailStep, PlanForStep, PlanStep, Step, ToolStep, tools_path
+from ..program.graph import cycles
+from ..reports.nearest import listing, short
+from ..reports.paths import key
 from ..signature import DEFAULT_MODEL, Effect, called_by, models_asked_by
 from ..types.validate import value_problems
 from ..values import Json

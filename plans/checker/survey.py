@@ -11,11 +11,11 @@ from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from ..format.shape import Draft
-from ..graph import program_order
 from ..immutable import immutable
 from ..limits import LIMITS, Limits
 from ..plan import AgentStep, Plan, PlanForStep, PlanStep, ToolStep
-from ..program import Touch
+from ..program.graph import program_order
+from ..program.program import Touch
 from ..signature import Effect, Signature, Signatures, called_by, is_same_signature, signatures_of
 from .body import Bodies, PlanBody, SavedPlans, bodies_of
 from .flow.labels import EVERYTHING, UNTRUSTED, Counted, FlowSummary, Labels, labels_of, tools_of

@@ -13,11 +13,11 @@ from dataclasses import field
 from functools import cache
 from typing import TYPE_CHECKING, cast
 
-from ..errors import LocalProblem
 from ..expressions.formula import Formula, read_formula
 from ..immutable import immutable
-from ..paths import key
 from ..plan import ToolStep
+from ..reports.errors import LocalProblem
+from ..reports.paths import key
 
 if TYPE_CHECKING:
     from ..plan import StepKeys

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Final, Literal, TypeAlias
 
 from ..immutable import immutable
-from ..paths import Part, path_of
+from ..reports.paths import Part, path_of
 from ..values import Json, canonical
 
 DIFFERENCES_MAX: Final = 200  # places that a report of two values lists; nobody reads more

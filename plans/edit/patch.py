@@ -19,10 +19,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ...errors import PlanRejected
 from ..format.shape import draft_of
-from ..nearest import did_you_mean, listing
-from ..paths import Part, parts_of
 from ..plan import Plan
-from ..problems import CheckReport, Problem, problem
+from ..reports.nearest import did_you_mean, listing
+from ..reports.paths import Part, parts_of
+from ..reports.problems import CheckReport, Problem, problem
 from ..values import Json, NotJson, normal_in_order
 from .renaming import NameCapturedError, rename_input, rename_step
 

@@ -14,8 +14,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias
 
-from ..errors import Skipped
 from ..immutable import immutable
+from ..reports.errors import Skipped
 from ..values import Json
 from .evaluate import compile_node
 from .functions import text_of

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from ..errors import EvaluationError
+from ..reports.errors import EvaluationError
 from . import dates
 from .operators import is_number, number, type_problem
 

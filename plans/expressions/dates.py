@@ -23,8 +23,8 @@ from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
-from ..errors import EvaluationError
-from ..nearest import did_you_mean
+from ..reports.errors import EvaluationError
+from ..reports.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from ..values import Json

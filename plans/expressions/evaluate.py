@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple, TypeAlias, assert_never
 
-from ..errors import SKIPPED, EvaluationError, LocalProblem, RefersToSkipped, Skipped
+from ..reports.errors import SKIPPED, EvaluationError, LocalProblem, RefersToSkipped, Skipped
 from ..values import Json
 from . import dates, operators, patterns
 from .functions import FUNCTIONS, METHODS

@@ -16,8 +16,8 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
-from ..errors import SKIPPED, EvaluationError, LocalProblem, RefersToSkipped, Skipped
-from ..paths import key
+from ..reports.errors import SKIPPED, EvaluationError, LocalProblem, RefersToSkipped, Skipped
+from ..reports.paths import key
 from ..values import DEPTH_MAX, Json, canonical
 from .data_spans import Span, TextWithData
 from .evaluate import compile_node

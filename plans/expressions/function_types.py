@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from typing import TypeAlias
 
-from ..errors import EvaluationError
 from ..immutable import immutable
-from ..nearest import listing, nearest, short
+from ..reports.errors import EvaluationError
+from ..reports.nearest import listing, nearest, short
 from ..types.show import type_text
 from ..types.types import (
     BOOLEAN,

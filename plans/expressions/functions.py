@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
-from ..errors import EvaluationError
 from ..immutable import immutable
+from ..reports.errors import EvaluationError
 from ..values import Json, canonical
 from . import date_functions, dates, patterns
 from .operators import (

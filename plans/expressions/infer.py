@@ -11,10 +11,10 @@ from dataclasses import field
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, assert_never
 
-from ..codes import is_error
-from ..errors import LocalProblem
 from ..immutable import immutable
-from ..nearest import did_you_mean, listing
+from ..reports.codes import is_error
+from ..reports.errors import LocalProblem
+from ..reports.nearest import did_you_mean, listing
 from ..types.types import (
     BOOLEAN,
     INTEGER,

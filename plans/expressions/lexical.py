@@ -15,8 +15,8 @@ import re
 import unicodedata
 from typing import NoReturn
 
-from ..errors import LocalProblem
 from ..immutable import immutable
+from ..reports.errors import LocalProblem
 
 EXPRESSION_LENGTH_MAX = 20_000  # characters of one expression: a page of code is a step too many
 BRACKETS_MAX = 60  # brackets inside brackets

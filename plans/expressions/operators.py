@@ -13,7 +13,7 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import TypeAlias, cast
 
-from ..errors import EvaluationError, Skipped
+from ..reports.errors import EvaluationError, Skipped
 from ..values import INTEGER_MAX, INTEGER_MIN, Json
 from . import dates
 

@@ -12,8 +12,8 @@ import functools
 import re
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from ..errors import EvaluationError
 from ..immutable import immutable
+from ..reports.errors import EvaluationError
 
 if TYPE_CHECKING:
     from ..values import Json

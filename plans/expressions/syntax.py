@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from typing import Final, NoReturn, cast
 from typing import Literal as OneOf
 
-from ..errors import LocalProblem
-from ..nearest import did_you_mean, listing
+from ..reports.errors import LocalProblem
+from ..reports.nearest import did_you_mean, listing
 from ..values import INTEGER_MAX, INTEGER_MIN, NotJson, canonical
 from .functions import FUNCTIONS, METHODS, RESERVED_FUNCTIONS
 from .nodes import (

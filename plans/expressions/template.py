@@ -11,8 +11,8 @@ from dataclasses import field
 from functools import lru_cache
 from typing import TypeAlias
 
-from ..errors import LocalProblem
 from ..immutable import immutable
+from ..reports.errors import LocalProblem
 from ..values import Json
 from .evaluate import Folded, fold
 from .lexical import BRACKETS_MAX, EXPRESSION_LENGTH_MAX, find_placeholder

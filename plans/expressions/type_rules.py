@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TypeAlias, cast
 
-from ..errors import LocalProblem
 from ..immutable import immutable
-from ..nearest import listing, nearest
+from ..reports.errors import LocalProblem
+from ..reports.nearest import listing, nearest
 from ..types.show import type_text
 from ..types.types import (
     BOOLEAN,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import yaml
 
-from ..paths import Part, parts_of
+from ..reports.paths import Part, parts_of
 from .source import SourceError
 from .yaml_text import events_of
 

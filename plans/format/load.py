@@ -18,7 +18,7 @@ from ...errors import InputRejected, PlanRejected
 from ..collecting import collector_paused
 from ..limits import LIMITS, Limits
 from ..plan import Plan
-from ..problems import CheckReport
+from ..reports.problems import CheckReport
 from .shape import draft_of
 from .source import Source, SourceError, parse_source, source_report
 

@@ -13,10 +13,10 @@ from typing import Any, cast, get_args
 from pydantic import BaseModel, ValidationError
 
 from ..immutable import immutable
-from ..nearest import did_you_mean, listing
-from ..paths import Part, key, parts_of, path_of
 from ..plan import ACTIONS, OWNED, STEPS, Agent, Ask, Budgeted, Fallback, InnerPlan, Plan, Repeat, StepKeys
-from ..problems import Problem, problem
+from ..reports.nearest import did_you_mean, listing
+from ..reports.paths import Part, key, parts_of, path_of
+from ..reports.problems import Problem, problem
 from ..values import Json, NotJson, normal_in_order
 
 NOT_JSON_MAX = 20

@@ -9,7 +9,7 @@ import re
 
 from ..immutable import immutable
 from ..limits import LIMITS, Limits
-from ..problems import CheckReport, problem
+from ..reports.problems import CheckReport, problem
 from ..values import Json, NotJson, parse
 
 _JSON = re.compile(r'\s*(?:\{\s*["}]|\[)')

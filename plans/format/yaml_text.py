@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 import yaml
 from typing_extensions import override
 
-from ..paths import Part, path_of
+from ..reports.paths import Part, path_of
+from ..reports.visible import has_invisible, visible
 from ..values import DEPTH_MAX, Json
-from ..visible import has_invisible, visible
 from .source import SourceError
 
 ALIASED_MAX = 100_000

@@ -16,7 +16,6 @@ from ..checker.bounds import critical_path
 from ..checker.survey import Survey, Touches, is_write, survey_of
 from ..durations import duration_text
 from ..format.shape import Draft
-from ..graph import depths, direct_waits
 from ..immutable import immutable
 from ..plan import (
     AgentStep,
@@ -34,7 +33,8 @@ from ..plan import (
     ToolStep,
     WaitStep,
 )
-from ..program import Track
+from ..program.graph import depths, direct_waits
+from ..program.program import Track
 from ..signature import signatures_of
 from ..values import Json, canonical
 

@@ -20,9 +20,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeAlias
 
-from ..errors import LocalProblem
-from ..nearest import did_you_mean, listing
-from ..paths import key
+from ..reports.errors import LocalProblem
+from ..reports.nearest import did_you_mean, listing
+from ..reports.paths import key
 from ..values import Json
 from .constraints import are_apart, holds, is_met, relevant
 from .show import type_text

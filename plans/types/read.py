@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
-from ..errors import LocalProblem
+from ..reports.errors import LocalProblem
 from ..values import Json, canonical, digest
 from .constraints import KINDS, WHOLE, constraint, demands, together
 from .definitions import Documents, as_mapping, refs_in, same_value_schemas

@@ -10,9 +10,9 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-from ..errors import LocalProblem
-from ..nearest import did_you_mean, listing, nearest
-from ..paths import path_of
+from ..reports.errors import LocalProblem
+from ..reports.nearest import did_you_mean, listing, nearest
+from ..reports.paths import path_of
 from ..values import Json, NotJson, canonical
 from .error_count import has_too_many_errors
 from .read import read_standalone

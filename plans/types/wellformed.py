@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import cast
 
-from ..errors import LocalProblem
-from ..nearest import did_you_mean, listing
+from ..reports.errors import LocalProblem
+from ..reports.nearest import did_you_mean, listing
 from ..values import Json, into
 from .constraints import KIND_OF_KEYWORD, KINDS
 from .definitions import DEPTH_MAX, Documents, as_mapping, placed_schemas, unescaped_name

@@ -18,6 +18,7 @@ import structlog
 from firmplan import Engine, InputRejected, Submitter, Toolset, tool
 from firmplan.backends.temporal import TemporalAddress, worker
 from firmplan.backends.temporal.backend import FAIRNESS_KEY_BYTES_MAX, Gate
+from firmplan.backends.temporal.workflow import TENANT
 from firmplan.errors import ConfigError, StoreError
 from firmplan.executor.journal.toolset_lock import digest_of_toolset
 from firmplan.executor.runs import stranded
@@ -168,7 +169,9 @@ async def test_a_server_that_was_away_loses_nothing(
         try:
             late = (await front.submit(held_and_noted(tmp_path, "late"))).id
             # As if the process had died before it told Temporal.
-            untold = await front.accept(held_and_noted(tmp_path, "untold"))
+            untold = await front.accept(
+                held_and_noted(tmp_path, "untold"), priority=1, submitter=Submitter("ada", tenant="acme")
+            )
             await front.approve(paid, "p", by="ann")
             for name in ("held", "late", "untold"):
                 (tmp_path / f"{name}.go").touch()
@@ -178,6 +181,11 @@ async def test_a_server_that_was_away_loses_nothing(
         for run_id in (late, untold, paid):
             await until(lambda run_id=run_id: front.status(run_id), lambda status: status == "succeeded")
         assert sorted((tmp_path / "ledger").read_text().split()) == ["held", "late", "untold"]
+        # A worker started its workflow: with what the store says of the run.
+        found = await front._backend.client.get_workflow_handle(untold).describe()
+        key = found.raw_description.workflow_execution_info.priority
+        assert (key.priority_key, key.fairness_key) == (1, "acme")
+        assert found.typed_search_attributes.get(TENANT) == "acme"
 
 
 @in_loop
@@ -407,6 +415,47 @@ async def test_a_run_id_of_another_store_is_refused(backend, temporal_server, po
             await their.wake("daily")
             await other.wait("daily")
             assert (await other.get("daily")).status == "waiting"
+
+
+class Queue:
+    """A backend that has some runs queued, and was not told of others."""
+
+    def __init__(self, untold, queued):
+        rows = [(name, True) for name in untold] + [(name, False) for name in queued]
+        self.untold, self.asked = set(untold), []
+        self.rows = [
+            SimpleNamespace(id=name, created=float(at), epoch=0, last_seq=0)
+            for at, (name, _) in enumerate(rows)
+        ]
+        self.host = self
+        self.log = structlog.get_logger()
+
+    async def find_stranded(self):
+        """Return all of them."""
+        return self.rows
+
+    async def is_handed_over(self, run_id):
+        """Note the question."""
+        self.asked.append(run_id)
+        return run_id not in self.untold
+
+    async def wake(self, run_id):
+        """Note that the run is queued now."""
+        self.untold.discard(run_id)
+
+
+@in_loop
+async def test_a_sweep_asks_about_few_runs_where_many_are_queued():
+    """The oldest run is always asked about, all that are stranded are woken within a few sweeps, and no run is asked about twice."""
+    queued = [f"q{number}" for number in range(200)]
+    busy = Queue(["old"], queued)
+    assert await worker.Sweep(busy).once() == ["old"]
+    assert len(busy.asked) <= 2 * 1 + worker.HANDED_MAX
+    away = Queue([f"u{number}" for number in range(30)], [])
+    sweep = worker.Sweep(away)
+    woken = [len(await sweep.once()), len(await sweep.once()), len(await sweep.once())]
+    assert woken == [20, 10, 0]
+    assert len(away.asked) == len(set(away.asked)) == 30
 
 
 @in_loop

@@ -47,7 +47,12 @@ def stalled(home, plan_file):
 
 def test_a_killed_process_leaves_an_abandoned_run(firmplan, home, stalled):
     """While its process lives a run is running and not abandoned; once that was killed, `runs` and `show` say how to go on."""
-    assert firmplan("runs", "--json").document["runs"][0]["abandoned"] is False
+    until = time.monotonic() + PATIENCE_S
+    while (seen := firmplan("runs", "--json").document["runs"][0])[
+        "status"
+    ] != "running":  # its start is written in a group of records
+        assert time.monotonic() < until
+    assert seen["abandoned"] is False
     shown = firmplan("show", "stuck")
     assert "abandoned" not in shown.out
     assert "a process drives it now; wait for it with\n  firmplan resume stuck" in shown.out

@@ -74,7 +74,7 @@ CALLED = {path: each for path, each in COMMANDS.items() if getattr(each, "invoke
 def test_a_command_line_finds_every_command_of_a_module(module):
     """The table of commands, by which one module is imported for a command line, names all that the module declares."""
     part = typer.Typer()
-    part.add_typer(import_module(f"firmplan.cli.{module}").commands.app)
+    part.add_typer(import_module(f"firmplan.cli.commands.{module}").commands.app)
     assert tuple(get_group(part).commands) == tuple(BY_MODULE[module])
 
 

@@ -11,7 +11,7 @@ import unicodedata
 import pytest
 from firmplan import Plan
 from firmplan.plans import to_yaml
-from firmplan.plans.visible import has_invisible, visible, visible_json, visible_line
+from firmplan.plans.reports.visible import has_invisible, visible, visible_json, visible_line
 from firmplan.tools.logbook import open_log
 from forked import Program, read_terminal
 

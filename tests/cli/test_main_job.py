@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from firmplan.cli.host import EXTRAS
+from firmplan.cli.commands.host import EXTRAS
 
 
 def test_a_run_prints_its_output_and_nothing_else_on_stdout(firmplan):

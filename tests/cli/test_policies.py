@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from firmplan import ConfigError, ValueLabels
-from firmplan.executor.calls.policies import written_policy
+from firmplan.executor.calls.flow.policies import written_policy
 
 TOOLS = '''
 from firmplan import tool

@@ -28,10 +28,14 @@ def test_the_command_line_makes_shows_and_removes_schedules(home, firmplan):
     assert answer("schedules", "next", "hourly-report", "--count", "3")["times"] == changed["next"][:3]
     assert answer("schedules", "pause", "hourly-report")["paused"] is True
     assert answer("schedules", "resume", "hourly-report")["paused"] is False
-    answer("schedules", "add", "now", "--plan", "report", "--every", "1s", "--input", "n=5")
+    answer(
+        "schedules", "add", "now", "--plan", "report", "--every", "1s", "--input", "n=5", "--priority", "2"
+    )
     time.sleep(1.1)
     fired = answer("schedules", "fire")
-    assert {(run["status"], run["output"]) for run in fired["runs"]} == {("succeeded", 5)}
+    assert {(run["status"], run["output"], run["priority"]) for run in fired["runs"]} == {("succeeded", 5, 2)}
+    assert "priority 2" in firmplan("show", fired["runs"][0]["id"], "--store", "s.db").out.splitlines()[0]
+    assert "priority 2" in firmplan("schedules", "show", "now", "--store", "s.db").out
     shown = answer("schedules", "show", "now")
     assert shown["fires"][-1]["state"] in ("started", "missed")
     assert [each["name"] for each in answer("schedules")["schedules"]] == ["hourly-report", "now"]

@@ -56,6 +56,8 @@ def test_a_plan_is_run(client):
     assert (saved.name, saved.digest, saved.uses.hits) == ("addition", plan.digest, 0)
     for what in (PLAN, plan, "addition", plan.digest):
         assert client.run(what, inputs={"a": 1}).output == 3
+    assert client.run(plan_name="addition", inputs={"a": 4}, priority=5).priority == 5
+    assert client.submit("addition", inputs={"a": 5}).priority is None
     assert client.run(plan_name="addition", inputs={"a": 4}).output == 6
     assert client.run(plan_digest=plan.digest, inputs={"a": 4, "b": 0}).output == 4
     assert client.run("Add 2 and 40").output == 42

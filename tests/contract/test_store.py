@@ -55,6 +55,25 @@ def test_a_run_is_made_once(make_store):
     with_store(make_store, law)
 
 
+def test_a_store_has_an_identity_of_its_own(make_store):
+    """Every process sees the same, whoever asks first; another store has another."""
+
+    async def law(store):
+        names = await asyncio.gather(*(store.identity() for _ in range(3)))
+        if not isinstance(store, MemoryStore):
+            second = make_store()
+            await second.open()
+            names.append(await second.identity())
+            await second.close()
+        other = MemoryStore()
+        await other.open()
+        assert {name for name in names if name} != {await other.identity()}
+        assert len(set(names)) == 1
+        await other.close()
+
+    with_store(make_store, law)
+
+
 def test_what_may_not_be_lost_waits_for_the_disk_at_its_commit(tmp_path):
     """In a file: runs, headers, decisions, saved values and plans, and each group with one batch that has to last; other appends wait for nothing."""
 

@@ -240,7 +240,9 @@ def test_the_services_are_what_the_page_says():
 
 def test_the_fleet_is_what_the_page_says(tmp_path):
     """Server and workers have one store and one backend, the workers' words are options of the command, and the image has what they need."""
-    server, work, temporal = (FLEET["services"][name] for name in ("firmplan", "worker", "temporal"))
+    server, work, far, temporal = (
+        FLEET["services"][name] for name in ("firmplan", "worker", "gpu", "temporal")
+    )
     assert work["deploy"]["replicas"] == 2
     assert work["environment"]["FIRMPLAN_BACKEND"] == server["environment"]["FIRMPLAN_BACKEND"]
     for name in ("FIRMPLAN_STORE", "PGPASSWORD", "FIRMPLAN_MODEL"):
@@ -257,6 +259,7 @@ def test_the_fleet_is_what_the_page_says(tmp_path):
         assert work[name] == COMPOSE["services"]["firmplan"][name], name
     assert "ports" not in temporal
     assert temporal["networks"] == ["store"]
+    assert {each.split(":")[0] for each in temporal["volumes"]} <= set(FLEET["volumes"])
     address = TemporalAddress.parse(work["environment"]["FIRMPLAN_BACKEND"])
     assert address == TemporalAddress("temporal:7233", "default", "firmplan")
     command, *words = work["command"]
@@ -265,6 +268,14 @@ def test_the_fleet_is_what_the_page_says(tmp_path):
     assert (context.params["tools"], context.params["slots"]) == (["tools.py"], 32)
     settings = read_settings({"slots": context.params["slots"]}, work["environment"], tmp_path)
     assert (settings.backend, settings.slots) == (str(address), 32)
+    own = {"command", "deploy", "profiles"}
+    assert {key: value for key, value in far.items() if key not in own} == {
+        key: value for key, value in work.items() if key not in own
+    }
+    assert far["profiles"] == ["gpu"]
+    command, *words = far["command"]
+    context = get_command(app).get_command(None, command).make_context(command, list(words))
+    assert (context.params["queue"], context.params["slots"]) == ("gpu", 2)
     installed = next(rest for name, rest in stages()[0] if "lock.py select" in rest)
     assert {"temporal", "postgres"} <= set(installed.split())
 

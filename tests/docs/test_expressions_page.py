@@ -10,13 +10,13 @@ from typing import Any
 import firmplan
 import pytest
 from firmplan.executor.limits import RUN_WORK_MAX
-from firmplan.plans.errors import EvaluationError
 from firmplan.plans.expressions.formula import parse_formula
 from firmplan.plans.expressions.functions import FUNCTIONS, METHODS
 from firmplan.plans.expressions.infer import infer
 from firmplan.plans.expressions.lexical import BRACKETS_MAX, EXPRESSION_LENGTH_MAX
 from firmplan.plans.expressions.operators import CHARACTERS_MAX, ITEMS_MAX, WORK_MAX
 from firmplan.plans.expressions.syntax import EXPRESSION_DEPTH_MAX
+from firmplan.plans.reports.errors import EvaluationError
 from firmplan.plans.types.show import type_text
 from firmplan.plans.types.types import (
     INTEGER,

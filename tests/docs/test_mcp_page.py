@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import firmplan
-from firmplan.cli.host import MCP_WAIT_S
+from firmplan.cli.commands.host import MCP_WAIT_S
 from firmplan.cli.mcp.saved_plans import PLANS_MAX
 from firmplan.cli.mcp.tools import TOOLS
 from firmplan.tools.declaration import ToolSettings

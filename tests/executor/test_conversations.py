@@ -8,7 +8,7 @@ import re
 import pytest
 from firmplan import ConfigError, Engine, Message, Model, Reply, ToolError, Toolset, agent, check, tool
 from firmplan.testing import ScriptedModel, Text, unmarked
-from firmplan.tools.conversation import MESSAGES_MAX
+from firmplan.tools.agents.conversation import MESSAGES_MAX
 from firmplan.tools.fingerprint.fingerprint import judgement_of
 from pydantic import BaseModel, field_validator
 

@@ -11,7 +11,7 @@ import pytest
 from firmplan import Engine, Model, ToolError, tool
 from firmplan.executor.agent_loop import AgentLoop
 from firmplan.plans.expressions.formula import read_formula
-from firmplan.plans.program import RunAgent
+from firmplan.plans.program.program import RunAgent
 from firmplan.testing import HttpError, ScriptedModel, Text, ToolCall, ToolCalls, Truncated, unmarked
 
 RETURNS = {"type": "object", "properties": {"found": {"type": "integer"}}, "required": ["found"]}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from firmplan import Context, Engine, ToolError, Toolset, tool
 from firmplan.executor.limits import FRAMES_KEPT_MAX
-from firmplan.service.routes import event_text
+from firmplan.service.routes.runs import event_text
 from firmplan.tools.failures import FRAMES_CHARACTERS_MAX, FRAMES_MAX
 
 TOOLS = Toolset.load(Path(__file__).parents[1] / "support" / "child_tools.py")

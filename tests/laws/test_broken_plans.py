@@ -8,7 +8,7 @@ import urllib.request
 import hypothesis.strategies as st
 import pytest
 from firmplan import check
-from firmplan.plans.codes import CODES
+from firmplan.plans.reports.codes import CODES
 from firmplan.plans.signature import Effect
 from firmplan.tools import Tool
 from hypothesis import given

@@ -9,7 +9,7 @@ import pytest
 from firmplan.executor.ledger import Ledger
 from firmplan.executor.skip_rules import ending_by, ending_by_inputs
 from firmplan.executor.states import Reason, State
-from firmplan.plans.program import WORLD, Touch
+from firmplan.plans.program.program import WORLD, Touch
 
 RESOURCES = ["a", "b", WORLD]
 CASES = 3_000

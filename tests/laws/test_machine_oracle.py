@@ -8,7 +8,7 @@ from random import Random
 import hypothesis.strategies as st
 import pytest
 from firmplan.plans import Plan
-from firmplan.plans.errors import SKIPPED
+from firmplan.plans.reports.errors import SKIPPED
 from hypothesis import given
 from oracle import Oracle, in_program_order
 from rig import Rig

@@ -28,11 +28,11 @@ from typing import Any
 import pytest
 from firmplan import Engine, Plan, Planner, PlanningFailed, PlanRejected, check
 from firmplan.executor import Header, ToolsetLock, default_seed
-from firmplan.executor.calls.policies import Policies
+from firmplan.executor.calls.flow.policies import Policies
 from firmplan.executor.journal.header import program_of
 from firmplan.executor.runs.request import judged
 from firmplan.plans.inputs import fit_inputs
-from firmplan.plans.program import RunAgent, RunPlan
+from firmplan.plans.program.program import RunAgent, RunPlan
 from firmplan.plans.values import canonical
 from firmplan.testing import FakeClock, Paced, ScriptedModel
 from firmplan.tools import Toolset

@@ -5,8 +5,8 @@ from __future__ import annotations
 from firmplan import Plan
 from firmplan.plans.checker.flow.labels import UNNAMED
 from firmplan.plans.checker.flow.sources import Sources
-from firmplan.plans.compile import compile_plan
-from firmplan.plans.program import CallTool, RunPlan
+from firmplan.plans.program.compile import compile_plan
+from firmplan.plans.program.program import CallTool, RunPlan
 from hypothesis import given
 from hypothesis import strategies as st
 from seeds import examples

@@ -8,9 +8,9 @@ import hypothesis.strategies as st
 import orjson
 import pytest
 from firmplan import Plan, PlanRejected
-from firmplan.plans.compile import compile_plan
 from firmplan.plans.expressions.formula import Formula, read_formula, splices_of_names
-from firmplan.plans.stored_program import program_from_json, program_to_json
+from firmplan.plans.program.compile import compile_plan
+from firmplan.plans.program.stored_program import program_from_json, program_to_json
 from hypothesis import given, reject
 from program_parts import parts
 from seeds import examples

@@ -9,9 +9,9 @@ from firmplan import Plan, PlanRejected, Toolset
 from firmplan.executor.journal.toolset_lock import ToolsetLock
 from firmplan.plans.checker.checker import check_draft
 from firmplan.plans.checker.flow.labels import Counted
-from firmplan.plans.compile import compile_plan
 from firmplan.plans.format.shape import Draft
 from firmplan.plans.limits import LIMITS
+from firmplan.plans.program.compile import compile_plan
 from firmplan.plans.signature import signatures_of
 from hypothesis import given, reject
 from program_parts import parts

@@ -7,9 +7,9 @@ import json
 
 import hypothesis.strategies as st
 from firmplan import Plan, check
-from firmplan.plans.errors import SKIPPED
 from firmplan.plans.format.load import to_yaml
 from firmplan.plans.format.source import parse_source
+from firmplan.plans.reports.errors import SKIPPED
 from firmplan.testing import ScriptedModel
 from firmplan.tools import Models
 from firmplan.tools.models.models import Model

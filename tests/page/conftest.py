@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import ExitStack
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
@@ -19,26 +20,65 @@ SHOWN_MS = 20_000  # a machine under load gets some patience
 collect_ignore_glob = [] if find_spec("playwright") or os.environ.get("CI") else ["test_*.py"]
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    """One browser for the tests of a module; each test has a profile of its own (`tab`).
+class Browser:
+    """A Chromium that starts with the first test that needs it, with one profile, which each test leaves empty.
 
-    Playwright keeps an event loop on the thread while it runs, so that no other test could have one: it ends with the module.
+    A new profile for each test would take more time than the tests: two processes, which read and compile the page anew.
     """
-    found = next((path for path in map(shutil.which, BROWSERS) if path), None)
-    if found is None:
-        if os.environ.get("CI"):
-            pytest.fail(MISSING)
-        pytest.skip(MISSING)
-    from playwright.sync_api import expect, sync_playwright
 
-    expect.set_options(timeout=SHOWN_MS)
+    def __init__(self):
+        self._left = ExitStack()
+        self._profile = None
 
-    with sync_playwright() as playwright:
-        # Root, as which CI runs, has no sandbox.
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+    def profile(self):
+        """Return the profile; it has one more tab, which keeps its process."""
+        if self._profile is None:
+            found = next((path for path in map(shutil.which, BROWSERS) if path), None)
+            if found is None:
+                if os.environ.get("CI"):
+                    pytest.fail(MISSING)
+                pytest.skip(MISSING)
+            from playwright.sync_api import expect, sync_playwright
+
+            expect.set_options(timeout=SHOWN_MS)
+            playwright = self._left.enter_context(sync_playwright())
+            # Root, as which CI runs, has no sandbox.
+            browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+            self._left.callback(browser.close)
+            self._profile = browser.new_context(
+                viewport={"width": 1360, "height": 860}, reduced_motion="reduce"
+            )
+            self._profile.new_page()
+        return self._profile
+
+    def close(self):
+        """End the browser, if it has started."""
+        self._profile = None
+        self._left.close()
+
+
+BROWSER = pytest.StashKey[Browser]()
+
+
+def pytest_configure(config):
+    config.stash[BROWSER] = Browser()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item, nextitem):
+    """End the browser after the last test of this folder: Playwright keeps an event loop on the thread while it runs, so that no other test could have one."""
+    try:
+        return (yield)
+    finally:
+        if nextitem is None or nextitem.path.parent != item.path.parent:
+            item.config.stash[BROWSER].close()
+
+
+@pytest.fixture(scope="session")
+def browser(pytestconfig):
+    """The browser of this process of tests."""
+    yield pytestconfig.stash[BROWSER]
+    pytestconfig.stash[BROWSER].close()
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +100,11 @@ def locked(tmp_path_factory):
 
 
 @pytest.fixture
-def tab(chromium):
-    """An empty tab. The test fails if the page has an error, breaks its policy, or asks another site for anything."""
-    context = chromium.new_context(viewport={"width": 1360, "height": 860}, reduced_motion="reduce")
-    context.grant_permissions(["clipboard-read", "clipboard-write"])
-    page = context.new_page()
+def tab(browser):
+    """An empty tab of an empty profile. The test fails if the page has an error, breaks its policy, or asks another site for anything."""
+    profile = browser.profile()
+    profile.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = profile.new_page()
     faults, hosts = [], set()
     page.on("pageerror", lambda error: faults.append(f"error: {error}"))
     page.on("console", lambda said: faults.append(f"console: {said.text}") if said.type == "error" else None)
@@ -72,7 +112,13 @@ def tab(chromium):
     page.expected_faults = ()  # parts of messages that a test expects
     yield page
     shown = urlsplit(page.url).netloc
-    context.close()
+    session = profile.new_cdp_session(page)
+    for host in hosts - {""}:
+        session.send("Storage.clearDataForOrigin", {"origin": f"http://{host}", "storageTypes": "all"})
+    page.close()
+    profile.clear_permissions()
+    profile.clear_cookies()
+    assert profile.pages[1:] == []  # no window of a test is left
     assert [each for each in faults if not any(part in each for part in page.expected_faults)] == []
     assert hosts - {shown, ""} == set()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from firmplan import PlanRejected
 from firmplan.plans import Plan, compile_plan
-from firmplan.plans.program import AskModel, CallTool, RepeatUntil, RunPlan, Skip, Touch, UseFallback
+from firmplan.plans.program.program import AskModel, CallTool, RepeatUntil, RunPlan, Skip, Touch, UseFallback
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from firmplan import Plan
-from firmplan.plans.program import Touch
+from firmplan.plans.program.program import Touch
 from firmplan.plans.render.picture import effect_waits, picture_of
 from hypothesis import given
 from hypothesis import strategies as st

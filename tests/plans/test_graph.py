@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import networkx as nx
-from firmplan.plans.graph import cone, cycles, depths, direct_waits, program_order, to_networkx
+from firmplan.plans.program.graph import cone, cycles, depths, direct_waits, program_order, to_networkx
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -6,13 +6,14 @@ What expressions cost is in `expressions/test_evaluate_limits.py`; that work gro
 from __future__ import annotations
 
 import pytest
-from firmplan.plans import Limits, check, problems
+from firmplan.plans import Limits, check
 from firmplan.plans.checker.arguments import MISSING_MAX
 from firmplan.plans.expressions.formula import PATH_LENGTH_MAX, parse_formula
 from firmplan.plans.expressions.lexical import BRACKETS_MAX, EXPRESSION_LENGTH_MAX
 from firmplan.plans.expressions.syntax import EXPRESSION_DEPTH_MAX
 from firmplan.plans.format.yaml_text import ALIASED_MAX
-from firmplan.plans.nearest import NAME_SHOWN_MAX
+from firmplan.plans.reports import problems
+from firmplan.plans.reports.nearest import NAME_SHOWN_MAX
 from firmplan.plans.types import types as kinds
 from firmplan.plans.types import validate as literal
 from firmplan.plans.types.definitions import DEPTH_MAX as SCHEMA_DEPTH_MAX

@@ -9,7 +9,8 @@ import pytest
 from firmplan import ConfigError, Engine, Model, PlanRejected, check, tool
 from firmplan.executor.journal.toolset_lock import ToolLock
 from firmplan.testing import ScriptedModel
-from firmplan.tools import Models, agent
+from firmplan.tools import Models
+from firmplan.tools.agents.agent import agent
 from rig import Rig, plan_of
 
 FINE, REFUSED, WARNED, LATER = set(), {"private-flow"}, {"private-condition"}, {"unchecked-reader"}

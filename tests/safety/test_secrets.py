@@ -11,7 +11,8 @@ import pytest
 from firmplan import Engine, Model, ToolError
 from firmplan.plans.values import canonical, parse
 from firmplan.testing import FakeClock, ScriptedModel
-from firmplan.tools import Context, Toolset, agent, tool
+from firmplan.tools import Context, Toolset, tool
+from firmplan.tools.agents.agent import agent
 from firmplan.tools.logbook import masked_text, masked_value
 
 SECRET = 'k3y"with\\quotes-ünd-more-1234567890'

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from firmplan import Engine, Model, Policy, check
-from firmplan.executor.calls import flow_policy
+from firmplan.executor.calls.flow import flow_policy
 from firmplan.plans.checker.flow.sources import Sources
 from firmplan.testing import ScriptedModel
 from firmplan.tools import Models, tool

@@ -88,13 +88,14 @@ def test_each_time_has_a_run_that_names_its_schedule(store):
     on_engine(store, work)
 
 
-def test_each_run_has_the_deadline_of_its_schedule(store):
+def test_each_run_has_the_deadline_and_the_priority_of_its_schedule(store):
     """It counts from the start of the run; without one, that of the plan counts, and a schedule without one is stored as before."""
 
     async def work(engine, clock):
         plain = await engine.add_schedule("plain", "p", every="1h")
-        timed = await engine.add_schedule("timed", "p", every="1h", deadline="30m")
-        assert "deadline" not in plain.to_dict()
+        timed = await engine.add_schedule("timed", "p", every="1h", deadline="30m", priority=2)
+        assert not {"deadline", "priority"} & plain.to_dict().keys()
+        assert timed.to_dict()["priority"] == (await engine.get_schedule("timed")).priority == 2
         assert timed.to_dict()["deadline"] == (await engine.get_schedule("timed")).deadline == 1800
         clock.advance(3600)
         runs = {fire.schedule: await engine.wait(fire.run_id) for fire in await engine.fire_schedules()}
@@ -287,6 +288,8 @@ def test_a_time_whose_run_cannot_be_submitted_says_why(store):
         ({"budget": {"wishes": 1}}, "input-rejected", "wishes"),
         ({"deadline": "soon"}, "input-rejected", "deadline: expected a duration"),
         ({"deadline": 0}, "input-rejected", "deadline: expected a duration above zero"),
+        ({"priority": 6}, "input-rejected", "priority: expected an integer from 1 to 5"),
+        ({"priority": "first"}, "input-rejected", "priority: expected an integer from 1 to 5"),
         ({"time_input": "m"}, "input-rejected", "'m'"),
         ({"time_input": "n"}, "input-rejected", "n"),
         ({"catch_up": "some"}, "input-rejected", "catch_up: expected one of skip, latest, all"),

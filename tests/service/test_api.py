@@ -12,13 +12,17 @@ from served import MAIL, PLAN, Server
 
 def test_a_plan_is_accepted_and_run(server):
     """202, a location, and soon the output."""
-    answer = server.post("/v1/runs", {"plan": PLAN, "inputs": {"a": 40}})
+    answer = server.post("/v1/runs", {"plan": PLAN, "inputs": {"a": 40}, "priority": 2})
     assert answer.status_code == 202
     run = answer.json()["id"]
     assert answer.headers["location"] == f"/v1/runs/{run}"
     done = server.wait(run)
     assert (done["status"], done["output"]) == ("succeeded", 42)
     assert list(done["steps"]) == ["total"]
+    assert (answer.json()["priority"], done["priority"]) == (2, 2)
+    for priority in (0, 6, "first", 1.5, True):
+        refused = server.post("/v1/runs", {"plan": PLAN, "inputs": {"a": 40}, "priority": priority})
+        assert (refused.status_code, refused.json()["problems"][0]["path"]) == (422, "$.priority")
 
 
 def test_a_saved_plan_that_was_altered_hides_no_other(tmp_path):

@@ -10,8 +10,9 @@ from contextlib import asynccontextmanager
 import httpx2
 import pytest
 from firmplan import Engine, InputRejected, tool
-from firmplan.service import auth, callers, routes
+from firmplan.service import auth, callers
 from firmplan.service.app import create_app
+from firmplan.service.routes import runs as routes
 from served import MAIL, Server
 
 STORES = ["file", pytest.param("postgres", marks=pytest.mark.postgres)]

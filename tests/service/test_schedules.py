@@ -49,13 +49,14 @@ def fires_of(server, name, count, state="started"):
 
 def test_a_server_starts_the_runs_whose_time_has_come(server):
     """Each names its schedule, and has its inputs; after a pause there are no more."""
-    body = {**BODY, "every": "1s", "time_input": None, "overlap": "allow"}
+    body = {**BODY, "every": "1s", "time_input": None, "overlap": "allow", "priority": 4}
     made = server.client.put("/v1/schedules/often", json=body)
     assert (made.status_code, made.headers["etag"], made.json()["revision"]) == (200, '"1"', 1)
     fires = fires_of(server, "often", 2)
     run = server.wait(fires[0]["run_id"])
     assert (run["status"], run["output"]) == ("succeeded", 3)
     assert run["schedule"] == {"name": "often", "at": fires[0]["at"]}
+    assert run["priority"] == made.json()["priority"] == 4
     paused = server.post("/v1/schedules/often/pause").json()
     assert (paused["paused"], paused["next_at"], len(paused["next"])) == (True, None, 5)
     assert {fire["run_id"] for fire in paused["fires"]} >= {fires[0]["run_id"]}
@@ -101,6 +102,7 @@ def test_a_schedule_is_changed_only_where_it_was_read(server):
         ({"budget": {"steps": -1}}, 422, "bad-request"),
         ({"start": "tomorrow"}, 422, "input-rejected"),
         ({"start": 1e300}, 422, "input-rejected"),
+        ({"priority": 6}, 422, "bad-request"),
         ({"wish": 1}, 422, "bad-request"),
     ],
 )

@@ -11,7 +11,8 @@ import pytest
 from firmplan import Engine, Model, Models, Planner, tool
 from firmplan.cli.config import read_settings
 from firmplan.errors import ConfigError, StoreError
-from firmplan.service import ServerBudget, ServerLimits, create_app, schedule_routes, spending
+from firmplan.service import ServerBudget, ServerLimits, create_app, spending
+from firmplan.service.routes import schedules
 from firmplan.testing import FakeClock, ScriptedModel
 
 ASK = {
@@ -215,11 +216,11 @@ def test_schedules_start_nothing_without_a_budget(monkeypatch):
             assert made.status_code == 200, made.text
             queue._spending.add(None, 5)
             clock.advance(3 * 3600)
-            await schedule_routes._fire_due(app_served)
+            await schedules._fire_due(app_served)
             assert (await engine.list_runs()).runs == ()
             clock.advance(DAY_S)
             queue._spending._tokens = 0
-            await schedule_routes._fire_due(app_served)
+            await schedules._fire_due(app_served)
             assert len((await engine.list_runs()).runs) == 1
 
     asyncio.run(main())

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from firmplan import Context, Tool, ToolError, tool
-from firmplan.executor.calls.frames import WORKER_ENV
+from firmplan.executor.calls.running.frames import WORKER_ENV
 from rig import Rig, plan_of
 
 

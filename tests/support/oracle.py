@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from firmplan.plans.errors import SKIPPED, EvaluationError, RefersToSkipped
 from firmplan.plans.expressions.formula import parse_formula
+from firmplan.plans.reports.errors import SKIPPED, EvaluationError, RefersToSkipped
 
 BAD = ("failed", "skipped:dependency-failed", "skipped:blocked")
 KEYS = ("args", "set", "for_each", "when")

@@ -54,6 +54,11 @@ class TemporalServer:
         """The process of the server."""
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the server has not been ended."""
+        return self._process.poll() is None
+
     def url(self, queue: str, namespace: str = "default") -> str:
         """Return the backend of a queue."""
         return f"temporal://{self.target}/{namespace}?queue={queue}"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ...plans.immutable import immutable
 from ...plans.values import canonical, digest
 from ..resources import Resource
-from ..schemas import with_prose
+from ..types.schemas import with_prose
 
 if TYPE_CHECKING:
     from ..tool import Tool
@@ -165,7 +165,7 @@ def is_fingerprint(named: str, parts: Mapping[str, str]) -> bool:
 
 def _annotations(tool: Tool) -> dict[str, object]:
     """Return the resolved annotations, if the types came from annotations."""
-    from ..annotated import PythonTypes  # noqa: PLC0415  # needs pydantic
+    from ..types.annotated import PythonTypes  # noqa: PLC0415  # needs pydantic
 
     if not isinstance(tool.types, PythonTypes):
         return {}

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 from ...plans.checker.flow.secrecy import receivers_of
 from ...plans.signature import Effect
 from ...plans.values import Json
-from ..callables import plain_function
 from ..tool import Tool
+from ..types.callables import plain_function
 from .closure import close_over
 from .names import read_names
 from .reach import FILES, HARMLESS, NETWORK, PROCESSES

@@ -14,7 +14,7 @@ from ...errors import ConfigError
 from ...plans.values import Json, NotJson, canonical, digest
 from ..failures import writable
 from ..provider import NAME_CHARACTERS_MAX, plain, shown_name
-from ..schemas import with_prose
+from ..types.schemas import with_prose
 
 if TYPE_CHECKING:
     from mcp import Client

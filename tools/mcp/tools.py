@@ -20,15 +20,15 @@ from urllib.parse import urlsplit
 
 from ...errors import ConfigError, ToolError
 from ...plans.durations import parse_duration
-from ...plans.nearest import did_you_mean, listing
+from ...plans.reports.nearest import did_you_mean, listing
 from ...plans.signature import Effect
 from ...plans.values import Json, canonical, digest
 from ..context import Context
 from ..declaration import ToolOptions, ToolSettings
 from ..failures import ResultRefused
 from ..provider import CONTEXT, ProvidedTool, Provider, plain, valid_name
-from ..schemas import SchemaTypes
 from ..tool import Tool, make_tool
+from ..types.schemas import SchemaTypes
 from .listing import NOTE_CHARACTERS_MAX, ListedTool, Listing
 from .session import McpServer, read_target
 

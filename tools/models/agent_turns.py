@@ -2,7 +2,7 @@
 
 The prompt stays as it is: the author's words, worked examples, the question. What is added is how calls are made, and what came of those so far. An endpoint
 with tool calls of its own (`Model(tool_calls=True)`) gets tools and calls in its form (`tool_calls.py`), any other in words, with the form of a reply
-(`plans/compile.py`). Guards and the annotated type decide about the answer, and not about a turn that calls a tool. Pure.
+(`plans/program/compile.py`). Guards and the annotated type decide about the answer, and not about a turn that calls a tool. Pure.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ...plans.program import AgentTurn, AgentTurns
+from ...plans.program.program import AgentTurn, AgentTurns
 from ...plans.values import Json, canonical
 from .completion import Message
 from .marks import DATA_NOTE, Data, mark, mark_spans
@@ -30,7 +30,7 @@ def turn_request(request: ModelRequest, told: AgentTurns) -> ModelRequest:
         request: That of the prompt, whose schema is that of the answer.
         told: The tools and the turns so far; its goal and its `returns` say nothing.
     """
-    from ...plans.compile import instructions_of, reply_schema  # noqa: PLC0415  # only for agents with tools
+    from ...plans.program.compile import instructions_of, reply_schema  # noqa: PLC0415  # only for agents with tools
 
     *head, question = request.messages
     text, spans = instructions_of(told.tools)

@@ -20,7 +20,7 @@ from typing import cast
 from ...plans.format.property_order import arranged, text_in_order
 from ...plans.values import Json, NotJson, parse
 from ..failures import writable
-from ..schemas import Checker
+from ..types.schemas import Checker
 
 WRAPPER = "answer"
 _ANNOTATIONS = frozenset({"type", "title", "description", "examples", "default"})

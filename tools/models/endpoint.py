@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from ...errors import ConfigError
 from ...plans.durations import parse_count, parse_duration, parse_rate
 from ...plans.immutable import immutable
-from ...plans.nearest import did_you_mean, listing
+from ...plans.reports.nearest import did_you_mean, listing
 from ..secret import Secret
 
 OPENAI_URL = "https://api.openai.com/v1"

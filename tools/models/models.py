@@ -25,8 +25,8 @@ from ...errors import ConfigError, ToolError
 from ...plans.expressions.data_spans import NO_DATA, PromptData
 from ...plans.format.property_order import arranged
 from ...plans.immutable import immutable
-from ...plans.nearest import did_you_mean, listing
-from ...plans.program import AgentTurns
+from ...plans.program.program import AgentTurns
+from ...plans.reports.nearest import did_you_mean, listing
 from ...plans.values import Json, NotJson, canonical, digest, parse
 from ..failures import writable
 from ..guards.guard import Guard, Question, Refusal, check_guards, find_refusal, is_data, name_of

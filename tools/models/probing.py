@@ -16,8 +16,8 @@ from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from ...plans.nearest import did_you_mean
-from ...plans.program import AgentCall, AgentTurn, AgentTurns
+from ...plans.program.program import AgentCall, AgentTurn, AgentTurns
+from ...plans.reports.nearest import did_you_mean
 from ...plans.values import Json
 from .answer import AnswerForm
 from .clients import Clients

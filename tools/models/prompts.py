@@ -13,7 +13,7 @@ from ...errors import ConfigError
 from ...plans.checker.ask import read_example
 from ...plans.format.property_order import text_in_order
 from ...plans.immutable import immutable
-from ...plans.nearest import did_you_mean, listing
+from ...plans.reports.nearest import did_you_mean, listing
 from ...plans.values import Json
 from .completion import Message
 from .marks import Data, as_text, mark

@@ -1,7 +1,7 @@
 """Native tool calls: the turn of an agent in the form in which endpoints offer tools to models.
 
 An `agent` step asks its model turn after turn. An endpoint that knows tools (`Model(tool_calls=True)`) is sent them as `tools`, and the turns so far as
-messages with `tool_calls` and `tool` messages; any other is sent one prompt, and answers in a schema (`plans/compile.py`). Both give the same value,
+messages with `tool_calls` and `tool` messages; any other is sent one prompt, and answers in a schema (`plans/program/compile.py`). Both give the same value,
 `{"reasoning", "call" | "calls" | "answer"}`, so that journals, replays and the machine do not know which of the two it was.
 
 - The messages of a turn begin with those of the turn before, byte for byte, so that endpoints can cache them. All ids are numbers of turns.
@@ -30,7 +30,7 @@ from .completion import Message
 from .marks import DATA_NOTE, Data, cut_spans, mark
 
 if TYPE_CHECKING:
-    from ...plans.program import AgentTurn, AgentTurns
+    from ...plans.program.program import AgentTurn, AgentTurns
     from ...plans.signature import Signature
 
 ANSWER: Final = "answer"

@@ -19,12 +19,12 @@ from dataclasses import dataclass, fields
 from typing import Any, Final, Literal, TypeAlias, cast
 
 from ...errors import ConfigError, ToolError
-from ...plans.nearest import listing
+from ...plans.reports.nearest import listing
 from ...plans.values import Json
 from ..logbook import masked_text, masked_value
 from ..provider import plain
-from ..schemas import pydantic_problems
 from ..secret import Secret
+from ..types.schemas import pydantic_problems
 from .document import Document, as_object
 from .operation import TOKEN, Operation
 from .request import Request, encoded, header_value

@@ -16,7 +16,7 @@ from ...errors import ConfigError
 from ...plans.signature import Effect
 from ...plans.values import Json, NotJson, canonical
 from ..provider import CONTEXT, plain
-from ..schemas import pydantic_problems
+from ..types.schemas import pydantic_problems
 from .document import Document, Listed, Object, as_object
 from .schemas import SCHEMA_BYTES_MAX, Schemas, Way
 

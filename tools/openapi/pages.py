@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, cast, get_args
 from urllib.parse import urljoin
 
 from ...errors import ConfigError, ToolError
-from ...plans.nearest import did_you_mean, listing
+from ...plans.reports.nearest import did_you_mean, listing
 from ...plans.signature import Effect
 from ...plans.values import Json
 from .operation import Argument, Operation

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from ...errors import ConfigError, OutcomeUnknown, ToolError
-from ...plans.nearest import did_you_mean, listing
+from ...plans.reports.nearest import did_you_mean, listing
 from ...plans.signature import Effect
 from ...plans.values import Json, NotJson, canonical, digest
 from ..context import Context
@@ -28,8 +28,8 @@ from ..declaration import ToolOptions, ToolSettings
 from ..failures import ResultRefused
 from ..logbook import open_log
 from ..provider import CONTEXT, ProvidedTool, Provider, is_address, plain, valid_name
-from ..schemas import SchemaTypes
 from ..tool import Tool, make_tool
+from ..types.schemas import SchemaTypes
 from ..web_page import is_page, page_fault
 from .auth import Auth, Credentials, Mask, apply, read_auth
 from .document import KIND, Document, Listed, read_document

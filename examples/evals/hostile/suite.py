@@ -103,19 +103,23 @@ Case: TypeAlias = tuple[Task, Attack | None]
 
 
 async def measure(
-    settings: Iterable[Setting] = SETTINGS, cases: Sequence[Case] | None = None
+    settings: Iterable[Setting] = SETTINGS,
+    cases: Sequence[Case] | None = None,
+    undefended: Sequence[Outcome] | None = None,
 ) -> list[Outcome]:
     """Return the outcome of every run.
 
     Args:
         settings: The settings.
-        cases: Tasks and attacks; `None`: all. They are run without a defence first, to see whom the attack reaches.
+        cases: Tasks and attacks; `None`: all.
+        undefended: What became of each case without a defence, which shows whom the attack reaches; `None`: the cases are run without a defence first.
     """
     oracle = Oracle()
     outcomes: list[Outcome] = []
     cases = cases_of() if cases is None else cases
     async with ScriptedModel(oracle) as model:
-        undefended = await _outcomes(OFF, cases, model, oracle)
+        if undefended is None:
+            undefended = await _outcomes(OFF, cases, model, oracle)
         reached = [case for case, each in zip(cases, undefended, strict=True) if _counts(case, each)]
         for setting in settings:
             if setting == OFF:

@@ -33,7 +33,7 @@ from itertools import count as count_from
 from ...immutable import immutable
 from ...limits import LIMITS, Limits
 from ...plan import AgentStep, AskPersonStep, EndorseStep, Fallback, PlanForStep, PlanStep, Step, ToolStep
-from ...program import WORLD, Touch
+from ...program.program import WORLD, Touch
 from ...signature import Signature, Signatures, called_by
 from ..body import PlanBody
 from ..templates import Template

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from ...immutable import immutable
-from ...paths import parts_of
 from ...plan import AgentStep, AskStep, PlanForStep, PlanStep, Step, ToolStep
-from ...problems import Problem, problem
+from ...reports.paths import parts_of
+from ...reports.problems import Problem, problem
 from ...signature import Effect, Signature, Signatures, called_by
 from ..body import PlanBody
 from ..templates import Template, argument_path

@@ -17,7 +17,6 @@ from typing import TypeAlias
 
 from ...format.shape import Draft
 from ...immutable import immutable
-from ...paths import key
 from ...plan import (
     AgentStep,
     AskPersonStep,
@@ -29,6 +28,7 @@ from ...plan import (
     PlanStep,
     ToolStep,
 )
+from ...reports.paths import key
 from ...signature import Signature, Signatures, signatures_of
 from ...values import Json
 from ..body import PlanBody, SavedPlans, bodies_of

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from ...expressions.nodes import Field, Index, Literal, Name, Node
 from ...plan import AgentStep, AskPersonStep, AskStep, EndorseStep, PlanForStep, PlanStep, Step, ToolStep
-from ...program import Touch
+from ...program.program import Touch
 from ...signature import Effect, Signatures
 from ..body import PlanBody
 from ..templates import Template

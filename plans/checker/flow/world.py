@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ...program import WORLD, Touch
+from ...program.program import WORLD, Touch
 
 
 @dataclass(slots=True)

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 from firmplan.testing import Body, HttpError, ScriptedModel
-from firmplan.tools import Models, agent
+from firmplan.tools import Models
+from firmplan.tools.agents.agent import agent
 from rig import Rig, one_run, plan_of, statuses
 
 NOTE = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}

@@ -12,8 +12,8 @@ from functools import wraps
 import pytest
 from child_tools import wrapped_coroutine
 from firmplan import Engine, tool
-from firmplan.executor.calls import stoppable as coroutines
-from firmplan.executor.calls.stoppable import STOPPED, await_in_task, await_stoppable
+from firmplan.executor.calls.running import stoppable as coroutines
+from firmplan.executor.calls.running.stoppable import STOPPED, await_in_task, await_stoppable
 from firmplan.executor.runs import driver
 from firmplan.tools import Context
 from public import call, plan

@@ -136,6 +136,26 @@ def test_a_run_sees_garbage_collected_and_leaves_the_collector_as_it_was(tmp_pat
     assert gc.get_freeze_count() == 0
 
 
+@pytest.mark.parametrize(
+    ("step", "is_aside"),
+    [({}, False), ({"for_each": [1]}, True), ({"repeat": {"until": True, "max": 1}}, True)],
+)
+def test_a_run_of_a_few_calls_puts_nothing_aside(tmp_path, step, is_aside):
+    """It has ended before a collection would be felt; a list, or a step that repeats, may be long."""
+    counts = []
+
+    @tool(effect="pure", isolation="inline")
+    def count() -> int:
+        """Count what is aside."""
+        counts.append(gc.get_freeze_count())
+        return 1
+
+    plan = {"firmplan": 1, "steps": [{"id": "a", "tool": "count", **step}, {"id": "b", "set": "${a}"}]}
+    with Engine([count], store=tmp_path / "s.db") as engine:
+        assert engine.run_sync(plan, inputs={}).status == "succeeded"
+    assert [number > PYTHONS_OWN_MAX for number in counts] == [is_aside]
+
+
 def test_a_run_that_ended_leaves_no_garbage(tmp_path):
     """Its tree is full of circles, and goes without the collector: trees of small runs would never be found by it."""
 

@@ -12,6 +12,7 @@ from firmplan.executor.runs.owner import this_host
 from firmplan.executor.runs.request import Options
 from firmplan.executor.stores.sqlite_store import SqliteStore
 from firmplan.testing import MemoryStore
+from waiting_for import until
 
 PLAN = {
     "firmplan": 1,
@@ -149,12 +150,47 @@ def test_a_priority_changes_no_result():
             plain = await engine.run(PLAN, inputs={"n": 1})
             first = await engine.run(PLAN, inputs={"n": 1}, priority=1)
             forked = await engine.fork(first.id)
-            kept = [
-                (await engine._opened.execution.archive.row(run.id)).priority
-                for run in (plain, first, forked)
-            ]
+            replayed = await engine.replay(first.id, keep=True)
+            kept = [run.priority for run in (plain, first, forked, replayed, await engine.get(first.id))]
+            assert "priority" in plain.to_dict()
             with pytest.raises(ConfigError, match="priority: expected an integer from 1 to 5"):
                 await engine.run(PLAN, inputs={"n": 1}, priority=0)
             return plain.digest == first.digest, kept
 
-    assert asyncio.run(main()) == (True, [None, 1, 1])
+    assert asyncio.run(main()) == (True, [None, 1, 1, 1, 1])
+
+
+def test_calls_of_runs_that_another_engine_accepted_are_made_by_priority(tmp_path):
+    """The priority is in the store: an engine that has one place gives it to the first run, whichever was resumed first."""
+    order, held = [], asyncio.Event()
+
+    @tool(effect="pure")
+    async def note(text: str) -> str:
+        """Note a text; the first waits."""
+        order.append(text)
+        if text == "busy":
+            await held.wait()
+        return text
+
+    plan = {
+        "firmplan": 1,
+        "inputs": {"text": {"type": "string"}},
+        "steps": [{"id": "n", "tool": "note", "args": {"text": "${inputs.text}"}}],
+    }
+    waiting = {"low": 5, "middle": None, "high": 1}
+
+    async def main():
+        async with Engine([note], store=tmp_path / "s.db") as front:
+            for name, priority in {"busy": None, **waiting}.items():
+                await front.accept(plan, inputs={"text": name}, run_id=name, priority=priority)
+        async with Engine([note], store=tmp_path / "s.db", max_concurrency=1) as engine:
+            runs = [asyncio.create_task(engine.resume("busy"))]
+            await until(lambda: order)
+            runs += [asyncio.create_task(engine.resume(name)) for name in waiting]
+            semaphore = engine._opened.execution.facilities.semaphore
+            await until(lambda: len(semaphore._waiting) == len(waiting))
+            held.set()
+            assert {run.status for run in await asyncio.gather(*runs)} == {"succeeded"}
+
+    asyncio.run(main())
+    assert order == ["busy", "high", "middle", "low"]

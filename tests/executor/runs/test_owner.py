@@ -69,6 +69,13 @@ class Records:
     async def list_owned(self, name):
         return {}
 
+    async def list_owners(self):
+        return dict(self.owners.values())
+
+    async def list_driven(self, names):
+        self._note("list_driven", tuple(names))
+        return [row(run_id, name, beat=beat) for run_id, (name, beat) in self.owners.items() if name in names]
+
 
 def row(run_id, has=None, *, epoch=3, beat=None):
     return SimpleNamespace(id=run_id, owner=has, epoch=epoch, beat=beat)
@@ -148,6 +155,40 @@ def test_a_run_is_taken_from_the_dead_only(clock, seen, beat, is_taken):
         me = Owner(View(seen={OTHER: seen}))
         claimed = await me.claim(store, "a")
         assert (claimed is not None) == me.has("a") == is_taken
+
+    asyncio.run(main())
+
+
+def test_a_look_for_lost_runs_reads_no_run_of_the_living(clock):
+    """Rows are read of dead owners, and of this one only after a claim or a release that may have failed."""
+
+    async def main():
+        view, store = View(seen={OTHER: True}), Records({"theirs": (OTHER, 1)})
+        me = Owner(view)
+        mine = await me.claim(store, "mine")
+        store.did = []
+        assert await me.find_lost(store) == ([], [OTHER])
+        assert store.did == [], "however many runs they have"
+        view.seen[OTHER] = False
+        lost, living = await me.find_lost(store)
+        assert ([each.id for each in lost], living, store.did) == (
+            ["theirs"],
+            [],
+            [("list_driven", (OTHER,))],
+        )
+        view.seen[OTHER], store.did, store.fault = True, [], StoreError("gone")
+        with pytest.raises(StoreError):
+            await me.let_go(store, mine)  # it may have worked, or not
+        with pytest.raises(StoreError):
+            await me.find_lost(store)
+        store.fault = None
+        for _ in range(2):
+            assert [each.id for each in (await me.find_lost(store))[0]] == ["mine"], "until somebody has it"
+        assert await me.claim(store, "mine")
+        assert await me.find_lost(store) == ([], [OTHER])
+        store.did = []
+        assert await me.find_lost(store) == ([], [OTHER])
+        assert store.did == [], "all is known again"
 
     asyncio.run(main())
 

@@ -65,12 +65,14 @@ def run(script, **options):
 
 def test_a_patched_plan_goes_on_where_the_failed_one_stopped():
     """Only what the patch changes and what waited for it runs; the write that was made is not made again."""
-    done, replayed, runs, requests = run([PATCH], replan=2)
+    done, replayed, runs, requests = run([PATCH], replan=2, deadline="1d", priority=1)
     assert (done.status, done.output) == ("succeeded", "costs 9")
     assert sorted(made[:3]) == ["price gold", "price tea", "send hello"]
     assert made[3:] == ["price silver", "send costs 9"]
     assert [each.status for each in runs] == ["succeeded", "failed"]
     assert done.parent == runs[1].id
+    assert done.priority == 1
+    assert 80_000 < done.deadline - done.created < 86_401
     assert replayed.digest == done.digest
     assert len(requests) == 1
 

@@ -11,7 +11,7 @@ from firmplan import Context, Engine, Run, tool
 from firmplan.errors import ConfigError, RunFailed, StoreError, ToolError
 from firmplan.executor import SqliteStore
 from firmplan.executor.runs.execution import LINES_MAX
-from firmplan.service.routes import event_stream
+from firmplan.service.routes.runs import event_stream
 from firmplan.testing import Held, ScriptedTool
 from rig import Rig, one_run, plan_of, statuses
 

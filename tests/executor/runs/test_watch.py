@@ -34,6 +34,7 @@ class World:
         self.takeover = Takeover(
             self,
             self,
+            self.find_lost,
             lambda each: each.owner == "alive",
             self._expect,
             lambda run_id: self.drive(run_id),  # noqa: PLW0108  # tests replace it
@@ -50,12 +51,13 @@ class World:
             if each.status == status:
                 yield each
 
-    async def list_driven(self):
+    async def find_lost(self):
         self.looks += 1
         self.looked.set()
         if self.fault is not None:
             raise self.fault
-        return [each for each in self.runs.values() if each.owner is not None]
+        lost = [each for each in self.runs.values() if each.owner not in (None, "alive")]
+        return lost, sorted({each.owner for each in self.runs.values()} & {"alive"})
 
     async def list_due(self, at):
         return []
@@ -327,10 +329,10 @@ def test_scans_rest_while_every_known_owner_is_seen_to_live():
         gone, asked = set(), asyncio.Event()
         checks = []
 
-        def is_gone(each):
-            checks.append(each.id)
+        def is_gone(owner):
+            checks.append(owner)
             asked.set()
-            return each.owner in gone
+            return owner in gone
 
         world.takeover.begin(is_gone, look_s=3600.0)
         try:

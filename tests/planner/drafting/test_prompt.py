@@ -29,7 +29,7 @@ from firmplan.planner.drafting.tool_choice import choose_tools
 from firmplan.planner.library.retrieval import search_terms
 from firmplan.plans.edit.patch import Patch, apply_patch
 from firmplan.plans.expressions.functions import FUNCTIONS, METHODS
-from firmplan.plans.problems import problem
+from firmplan.plans.reports.problems import problem
 from firmplan.plans.values import digest
 from firmplan.testing import unmarked
 from firmplan.tools.models.marks import DATA_NOTE

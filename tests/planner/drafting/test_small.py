@@ -18,7 +18,7 @@ from firmplan.planner.evaluate.task_set import TaskSet
 from firmplan.planner.request import PlanRequest
 from firmplan.plans import Plan
 from firmplan.testing import HttpError, ScriptedModel, Text
-from firmplan.tools.schemas import Checker
+from firmplan.tools.types.schemas import Checker
 
 Size = Literal["small", "large"]
 EVALS = Path(firmplan.__file__).parent / "examples" / "evals"

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from firmplan import Plan, PlanRejected, check
 from firmplan.plans import compile_plan
-from firmplan.plans.codes import CODES
+from firmplan.plans.reports.codes import CODES
 from hypothesis import given
 from hypothesis import strategies as st
 from seeds import examples

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 from firmplan import check
-from firmplan.plans.codes import CODES
+from firmplan.plans.reports.codes import CODES
 
 
 @pytest.mark.parametrize("name", CODES)

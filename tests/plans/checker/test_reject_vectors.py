@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from firmplan import PlanRejected, check
 from firmplan.plans import Plan
-from firmplan.plans.codes import CODES
+from firmplan.plans.reports.codes import CODES
 
 VECTORS = sorted((Path(__file__).parents[2] / "vectors" / "reject").glob("*.json"))
 

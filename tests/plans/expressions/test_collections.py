@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 from firmplan.errors import PlanRejected
-from firmplan.plans.compile import compile_plan
-from firmplan.plans.errors import EvaluationError
 from firmplan.plans.expressions.evaluate import compile_node
 from firmplan.plans.expressions.formula import parse_formula
 from firmplan.plans.expressions.functions import PATH_PARTS_MAX
 from firmplan.plans.expressions.infer import infer
 from firmplan.plans.expressions.syntax import parse
 from firmplan.plans.plan import Plan
+from firmplan.plans.program.compile import compile_plan
+from firmplan.plans.reports.errors import EvaluationError
 from firmplan.plans.types.show import type_text
 from firmplan.plans.types.types import (
     BOOLEAN,

@@ -12,12 +12,12 @@ from functools import cache
 from typing import Any
 
 import pytest
-from firmplan.plans.errors import EvaluationError
 from firmplan.plans.expressions import dates
 from firmplan.plans.expressions.evaluate import compile_node
 from firmplan.plans.expressions.formula import parse_formula
 from firmplan.plans.expressions.infer import infer
 from firmplan.plans.expressions.syntax import parse
+from firmplan.plans.reports.errors import EvaluationError
 from firmplan.plans.types.show import type_text
 from firmplan.plans.types.types import (
     INTEGER,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from firmplan.plans.errors import SKIPPED, EvaluationError, RefersToSkipped
 from firmplan.plans.expressions.evaluate import compile_node
 from firmplan.plans.expressions.formula import parse_formula
 from firmplan.plans.expressions.syntax import parse
+from firmplan.plans.reports.errors import SKIPPED, EvaluationError, RefersToSkipped
 
 SCOPE: dict[str, Any] = {
     "w": {"text": "mild", "celsius": 20.5, "tags": ["a", "b"], "count": 3, "no": None, "key with space": 1},

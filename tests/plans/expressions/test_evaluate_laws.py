@@ -12,13 +12,13 @@ from functools import reduce
 from typing import Any
 
 import pytest
-from firmplan.plans.errors import EvaluationError
 from firmplan.plans.expressions.evaluate import compile_node, fold
 from firmplan.plans.expressions.formula import parse_formula
 from firmplan.plans.expressions.infer import infer
 from firmplan.plans.expressions.syntax import parse
 from firmplan.plans.expressions.template import read_expression
 from firmplan.plans.expressions.unparse import unparse
+from firmplan.plans.reports.errors import EvaluationError
 from firmplan.plans.types.types import (
     BOOLEAN,
     INTEGER,

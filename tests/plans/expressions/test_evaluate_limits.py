@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from firmplan.plans.errors import EvaluationError
 from firmplan.plans.expressions import operators as frame
 from firmplan.plans.expressions.evaluate import evaluate_closed
 from firmplan.plans.expressions.formula import parse_formula
@@ -19,6 +18,7 @@ from firmplan.plans.expressions.operators import (
     weigh,
 )
 from firmplan.plans.expressions.syntax import parse
+from firmplan.plans.reports.errors import EvaluationError
 
 TEN: list[Any] = list(range(10))
 SCOPE: dict[str, Any] = {

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from firmplan.executor.canonical_value import CanonicalValue
-from firmplan.plans.errors import SKIPPED, EvaluationError, RefersToSkipped
 from firmplan.plans.expressions.formula import parse_formula
 from firmplan.plans.expressions.template import read_expression
+from firmplan.plans.reports.errors import SKIPPED, EvaluationError, RefersToSkipped
 from firmplan.plans.values import LARGE_BYTES, NotJson, canonical, normal
 from hypothesis import given
 from hypothesis import strategies as st

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from firmplan import check
-from firmplan.plans.errors import EvaluationError
 from firmplan.plans.expressions import patterns
 from firmplan.plans.expressions.evaluate import compile_node
 from firmplan.plans.expressions.formula import parse_formula
@@ -16,6 +15,7 @@ from firmplan.plans.expressions.infer import infer
 from firmplan.plans.expressions.operators import WORK_MAX
 from firmplan.plans.expressions.patterns import PATTERN_CHARACTERS_MAX
 from firmplan.plans.expressions.syntax import parse
+from firmplan.plans.reports.errors import EvaluationError
 from firmplan.plans.types.show import type_text
 from firmplan.plans.types.types import INTEGER, NULL, NUMBER, TEXT, UNKNOWN, ObjectType, Type, union, widened
 from hypothesis import given

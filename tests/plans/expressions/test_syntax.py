@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from firmplan.plans.errors import EvaluationError
 from firmplan.plans.expressions.formula import parse_formula
+from firmplan.plans.reports.errors import EvaluationError
 
 BAD = [
     # ways into Python

@@ -15,7 +15,7 @@ from firmplan.plans.types.standalone import self_contained
 from firmplan.plans.types.validate import ValueSchema
 from firmplan.plans.values import canonical
 from firmplan.tools.models.answer import AnswerForm
-from firmplan.tools.schemas import SchemaTypes
+from firmplan.tools.types.schemas import SchemaTypes
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
 from seeds import examples

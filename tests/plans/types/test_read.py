@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jsonschema_rs
 import pytest
-from firmplan.plans.paths import parts_of
+from firmplan.plans.reports.paths import parts_of
 from firmplan.plans.types.assignable import assignability_problems
 from firmplan.plans.types.read import INLINE_SIZE_MAX, read_schema
 from firmplan.plans.types.show import type_text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jsonschema_rs
-from firmplan.plans.paths import parts_of
+from firmplan.plans.reports.paths import parts_of
 from firmplan.plans.types.assignable import assignability_problems
 from firmplan.plans.types.constraints import as_schema
 from firmplan.plans.types.read import read_schema

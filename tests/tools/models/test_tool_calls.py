@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from firmplan.plans.program import AgentCall, AgentTurn, AgentTurns
+from firmplan.plans.program.program import AgentCall, AgentTurn, AgentTurns
 from firmplan.tools import Tool
 from firmplan.tools.models.answer import InvalidAnswer
 from firmplan.tools.models.tool_calls import NativeTurn, strict_schema
