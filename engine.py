@@ -1214,7 +1214,12 @@ class Engine:
             ConfigError: `on_words` is no function.
         """
         heard = _request.new_id_of("run_id", run_id) or _submission.new_run_id()
-        return heard, (await self._open()).facilities.words.add(heard, on_words)
+        opened = await self._open()
+        opened.execution.note_ignored(
+            "on_words",
+            "models are asked by the worker that drives the run, and what they write is told there",
+        )
+        return heard, opened.facilities.words.add(heard, on_words)
 
     async def submit(  # noqa: PLR0913  # the contract's options
         self,

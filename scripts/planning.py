@@ -14,8 +14,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "PLANNING.md"
@@ -25,27 +26,29 @@ EVALS = ROOT / "examples" / "evals"
 RECORDED = EVALS / "recorded"
 RANKED = ("starter.yaml", "simple/simple.yaml", "recorded/desk.yaml", "recorded/calls.jsonl")
 
+Runner: TypeAlias = Callable[[Sequence[str], Mapping[str, str]], str]
 
-def evaluated(name: str, file: str) -> dict[str, Any]:
+
+def run_python(words: Sequence[str], environment: Mapping[str, str]) -> str:
+    """Run `python` with these words in the folder of the recordings; return its output."""
+    command = [sys.executable, *words]
+    done = subprocess.run(command, cwd=RECORDED, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def evaluated(name: str, file: str, run: Runner) -> dict[str, Any]:
     """Return the summary of an evaluation that runs from its recording."""
     environment = {
         key: value for key, value in os.environ.items() if "FIRMPLAN" not in key and "OPENAI" not in key
     }
     command = ("traffic", "--replay", f"{name}.traffic.jsonl", "eval", file)
-    done = subprocess.run(
-        [sys.executable, "-m", "firmplan", *command, "--replan", "1", "--against", "react", "--json"],
-        cwd=RECORDED,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    document: dict[str, Any] = json.loads(done.stdout)
+    words = ("-m", "firmplan", *command, "--replan", "1", "--against", "react", "--json")
+    document: dict[str, Any] = json.loads(run(words, environment))
     summary: dict[str, Any] = document["planners"][0]
     return summary
 
 
-def runs() -> str:
+def runs(run: Runner) -> str:
     """Return the table of the sets that are planned and run from recordings."""
     head = (
         "set",
@@ -62,7 +65,7 @@ def runs() -> str:
     )
     rows: list[tuple[str, ...]] = []
     for name, file in (("desk", "desk.yaml"), ("calls", "calls.jsonl")):
-        each = evaluated(name, file)
+        each = evaluated(name, file, run)
         plan, react = each["against"]["planned"], each["against"]["react"]
         rows.append(
             (
@@ -138,13 +141,13 @@ def sizes() -> str:
     return _table(("tools", "prompt", "schema of the answer"), rows)
 
 
-def page(text: str) -> str:
-    """Return the page with the tables as they are measured now."""
+def page(text: str, run: Runner = run_python) -> str:
+    """Return the page with the tables as they are measured now; `run` carries out the evaluations."""
     before, _, rest = text.partition(BEGIN)
     after = rest.partition(END)[2]
     parts = [
         "### Plans and a ReAct loop, from recordings",
-        runs(),
+        runs(run),
         "### Plans of a model that gives the sets' own solutions",
         scripted(),
         "### Tokens of a first request",

@@ -76,6 +76,10 @@ FORMAT: Final = 1
 SAVE_S: Final = (
     6 * 3600.0
 )  # the request of a call that waits is saved again so often: the collector takes what is a day old
+TRIES_MAX: Final = (
+    3  # times that a call is begun which may be made again, and of which the backend does not know any more
+)
+PAUSE_S: Final = 1.0  # before it is begun again
 SPARE: Final = 0.75  # of the time after which a backend gives a call up, in which its worker has to be heard: it ends itself past that
 ENDED: Final = (
     CallSucceeded,
@@ -148,17 +152,21 @@ class FarCalls:
         """
         data = self._request_of(call, tool, context)
         far = self._far(call, tool, digest(data))
-        await self._save(far.request, data)
-        try:
-            async with self._waiting(far):
-                with self._guarding(tool):
-                    await self._dispatch.begin(far)
-                outcome = await self._followed(far, call, tool, context, data)
-        except ToolError as fault:
-            return Failed(fault.code, str(fault), temporary=False, retryable=False)
-        if outcome is None:
-            return _unanswered(tool, f"the queue '{tool.queue}' does not know the call any more")
-        return outcome
+        tries = 1 if is_unrepeatable(tool) else TRIES_MAX
+        for number in range(tries):
+            if number:
+                await self._facilities.clock.sleep(PAUSE_S)
+            await self._save(far.request, data)
+            try:
+                async with self._waiting(far):
+                    with self._guarding(tool):
+                        await self._dispatch.begin(far)
+                    outcome = await self._followed(far, call, tool, context, data)
+            except ToolError as fault:
+                return Failed(fault.code, str(fault), temporary=False, retryable=False)
+            if outcome is not None:
+                return outcome
+        return _unanswered(tool, f"the queue '{tool.queue}' does not know the call any more")
 
     async def follow(self, call: PreparedCall, tool: Tool, context: Context) -> Outcome | None:
         """Return the outcome of a call that a former owner has begun; `None`: nobody can say what became of it."""

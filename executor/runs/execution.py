@@ -199,6 +199,9 @@ class Execution:
         self._settling = set[str]()  # tasks whose planning waits for somebody, and is about to be released
         self._errors: dict[str, BaseException] = {}  # of runs whose work has stopped here
         self._patching: dict[str, asyncio.Task[str | None]] = {}  # by failed run: the run of its patched plan
+        self._settled_here = set[
+            str
+        ]()  # failed runs that this owner has until it is known whether there is a patch
         self._tending: dict[str, asyncio.Task[None]] = {}  # by run: the work that patches its plan
         self._timers = Timers(facilities.clock, self._wake)
         self._wakes = asyncio.Semaphore(WAKES_MAX)
@@ -243,7 +246,9 @@ class Execution:
             tell=None if self._drives_here else self._tell_of_decision,
         )
         self._watch.cancel_planning = self.decisions.cancel_planning_here
+        self._watch.is_needed = lambda: bool(self._settled_here)
         self._identity = ""  # of the store, once a backend has asked
+        self._ignored = set[str]()  # options that do nothing with a backend, of which the log was told
         self._untold = Untold(lambda: facilities.log)
         self._stranded = Stranded(self._store, self._owner, self.now)
         self.care = StoreCare(self._store, self.archive, facilities.clock.now)
@@ -376,6 +381,11 @@ class Execution:
             StoreError: The store cannot be written.
         """
         if not self._drives_here:
+            if stream:
+                self.note_ignored(
+                    "stream",
+                    "the steps of a task start once a worker has its plan, not while the plan is being written",
+                )
             row = await self.submissions.submit(header, run_id=run_id)
             await self.start(row)
             return row, None, None
@@ -596,9 +606,10 @@ class Execution:
         """Patch the plan of a failed run in the background; `row`: as this owner has it already."""
         work = self._settle_patch(run_id, row)
         settling = asyncio.get_running_loop().create_task(work, name=f"firmplan patch {run_id}")
-        self._patching[run_id] = (
-            settling  # it stays: this engine makes no second attempt after one without a patch
-        )
+        # It stays: this engine makes no second attempt after one without a patch.
+        self._patching[run_id] = settling
+        self._settled_here.add(run_id)
+        self._watch.begin()  # a model may take longer than a lease
         settling.add_done_callback(lambda done: self._forget_failed_patch(run_id, done))
         return settling
 
@@ -626,6 +637,7 @@ class Execution:
         return patched
 
     def _forget_failed_patch(self, run_id: str, settling: asyncio.Task[str | None]) -> None:
+        self._settled_here.discard(run_id)
         if settling.cancelled() or settling.exception() is not None:
             self._patching.pop(run_id, None)
 
@@ -825,6 +837,15 @@ class Execution:
             processes.lease = self._owner.lease
             lease.close()
 
+    def note_ignored(self, option: str, why: str) -> None:
+        """Tell the log, once, of an option that does nothing where a backend hands the runs out: the run itself is the same."""
+        if not self._drives_here and option not in self._ignored:
+            self._ignored.add(option)
+            hint = "it works in an engine without a backend; with one leave it out, and follow the run with `events`"
+            self.facilities.log.warning(
+                "an option does nothing with a backend", option=option, why=why, hint=hint
+            )
+
     async def _dispatch(self, row: RunRow, *, is_asked: bool, take_over: bool) -> None:
         """Have the backend hand out a run that begins or goes on. Raises: ConfigError."""
         row.expect_to_go_on()
@@ -890,15 +911,21 @@ class Execution:
 
     async def _find_patch(self, run: Run) -> str | None:
         """Return the run of the patched plan of a failed run once a worker has made it; `None`: no worker has found one."""
+        is_told = False
         with self.changes.follow(run.id) as followed:
             while True:
                 followed.look()
                 # First the owner: whoever patches makes the run of the patch before it releases this one (`_settle_patch`).
-                is_settled = (await self.archive.row(run.id)).owner is None
+                row = await self.archive.row(run.id)
                 if await self.archive.is_known(patched := patch_id(run.id)):
                     return patched
-                if is_settled:
+                if row.owner is None:
                     return None
+                if not is_told and not self._owner.is_driven(row):
+                    # Mostly the backend knows. No sweep looks at runs that have failed, so where it does not, nobody else would tell it.
+                    is_told = True
+                    assert self.backend is not None
+                    await self._tell(run.id, self.backend.wake(run.id))
                 await followed.wait(_never, LOOK_S)
 
     # --- permits: who is driven alone

@@ -206,7 +206,8 @@ class Run(Generic[T]):
     last_event: int = 0
     abandoned: bool = False
     left_out: tuple[str, ...] = ()
-    output_labels: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    # Not in the text of a run, for which they would have to be found: `asyncio.run` makes it of each run that a program returns.
+    output_labels: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]], repr=False)
     warnings: tuple[RunWarning, ...] = ()
     question: Mapping[str, Json] | None = None
     schedule: Mapping[str, Json] | None = None

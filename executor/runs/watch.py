@@ -49,9 +49,11 @@ class Watch:
 
     Attributes:
         cancel_planning: Ends the planning of a task that is planned here, if a decision in the store says so.
+        is_needed: Whether this owner has runs beside those that are driven, so that its lease has to be renewed.
     """
 
     cancel_planning: Callable[[str], Awaitable[None]]
+    is_needed: Callable[[], bool] = staticmethod(lambda: False)
 
     def __init__(
         self,
@@ -117,7 +119,7 @@ class Watch:
         self._look_again()
 
     def _look_again(self) -> None:
-        if self._driving and self._loop is not None and not self._loop.is_closed():
+        if (self._driving or self.is_needed()) and self._loop is not None and not self._loop.is_closed():
             pause_s = POLL_S
             if self._changes.is_telling:
                 left_s = MISSED_MAX_S - (time.monotonic() - self._looked)
@@ -257,7 +259,8 @@ class Takeover:
                 due = await self._due()
                 rows = [row for row in (*orphans, *due) if (row.id, row.epoch) not in self._left]
                 await self._take_up(rows)
-                # Each claim raises the epoch. A run that was not claimed cannot go on here, and is not looked at again.
+                # Each claim raises the epoch. A run that was not claimed cannot go on here, and is not looked at again. Those that no look finds any more are forgotten.
+                self._left &= {(row.id, row.epoch) for row in lost}
                 self._left |= {(row.id, row.epoch) for row in due}
             except Exception as fault:  # noqa: BLE001  # the same
                 self._warn(fault)

@@ -280,6 +280,8 @@ class ObjectValues:
         for place, folder in await self._tables.look(
             lambda sql: sql.rows("SELECT place, folder FROM @object_folders ORDER BY place")
         ):
+            unfinished, unfinished_size = await self._place(place).remove_unfinished(folder, written_before)
+            count, size = count + unfinished, size + unfinished_size
             old = [each async for each in self._place(place).list(folder) if each.written < written_before]
             named = {row.key for row in await self.rows() if row.place == place} if old else set[str]()
             left = [each for each in old if each.key not in named]

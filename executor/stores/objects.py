@@ -9,6 +9,7 @@ Keys, roles, region and endpoint come from the environment that AWS's own tools 
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,8 @@ LISTED: Final = 1_000  # objects of one request
 S3: Final = "s3://"
 FILE: Final = "file://"
 MISSING: Final = "the library obstore is not installed: pip install 'firmplan[s3]'"
+_UNFINISHED: Final = re.compile(r"#\d+$")
+"""How the library names a file while it writes it: it is renamed at the end, and lists leave it out."""
 _BUCKET: Final = re.compile(r"s3://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/[^?#\s]*)?")
 
 # The first text that a message holds says what to do.
@@ -84,6 +87,7 @@ class Objects:
 
     def __init__(self, name: str, store: ObjectStore | None = None) -> None:
         self.name = name
+        self._root = _folder_of(name) if name.startswith(FILE) else None  # `None`: a bucket
         self._store = store or _opened(name)
 
     @classmethod
@@ -156,6 +160,35 @@ class Objects:
                 for key in keys[at : at + LISTED]:
                     with self._telling(key, missing_is_fine=True):
                         await obstore.delete_async(self._store, key)
+
+    async def remove_unfinished(self, folder: str, written_before: float) -> tuple[int, int]:
+        """Remove what uploads left whose process died, and that no list shows; return how many, and their size. Raises: StoreError.
+
+        Args:
+            folder: What their keys begin with.
+            written_before: Unix seconds; a later one may be an upload that is under way.
+        """
+        # The parts of a bucket's uploads are removed by a rule of the bucket; no request lists them without rights that an engine need not have.
+        if self._root is None:
+            return 0, 0
+        root = self._root / folder
+        return await asyncio.to_thread(self._remove_unfinished, root, written_before)
+
+    def _remove_unfinished(self, root: Path, written_before: float) -> tuple[int, int]:
+        count = size = 0
+        for each in sorted(root.rglob("*")):
+            if _UNFINISHED.search(each.name) is None:
+                continue
+            try:
+                found = each.stat()
+                if found.st_mtime < written_before:
+                    each.unlink()
+                    count, size = count + 1, size + found.st_size
+            except FileNotFoundError:  # its upload has just ended
+                continue
+            except OSError as fault:
+                raise self._fault(fault) from fault
+        return count, size
 
     # --- reading
 
@@ -231,7 +264,7 @@ def _opened(name: str) -> ObjectStore:
     except ImportError as fault:
         raise ConfigError(f"artifacts {name}: {MISSING}") from fault
     if name.startswith(FILE):
-        folder = Path(unquote(urlsplit(name).path))
+        folder = _folder_of(name)
         return _told(name, lambda: LocalStore(folder, mkdir=True))
     if not _BUCKET.fullmatch(name):
         raise ConfigError(
@@ -253,6 +286,10 @@ def _opened(name: str) -> ObjectStore:
             retry_config={"max_retries": TRIES_MAX, "retry_timeout": timedelta(seconds=TRY_S_MAX)},
         ),
     )
+
+
+def _folder_of(name: str) -> Path:
+    return Path(unquote(urlsplit(name).path))
 
 
 def _told(name: str, make: Callable[[], ObjectStore]) -> ObjectStore:

@@ -16,6 +16,8 @@ import pytest
 from firmplan import Artifact, Context, Engine, ToolError, tool
 from firmplan.backends.temporal import far
 from firmplan.errors import ConfigError
+from firmplan.executor.calls.lease import EXIT_CODE
+from temporalio.api.workflowservice.v1 import DeleteActivityExecutionRequest
 from waiting_for import in_loop, until
 
 pytestmark = [pytest.mark.temporal, pytest.mark.postgres, pytest.mark.timeout(180)]
@@ -92,6 +94,12 @@ def lines(folder):
     """Return the lines of the ledger."""
     path = folder / "ledger"
     return path.read_text().splitlines() if path.exists() else []
+
+
+def begins(folder, name):
+    """Return the processes that have begun a call."""
+    path = folder / f"{name}.begun"
+    return path.read_text().split() if path.exists() else []
 
 
 async def kept_in(engine, run_id):
@@ -296,6 +304,133 @@ async def test_a_call_that_nobody_knows_is_left_to_the_effect(
             answer = await calls.follow(late, None)
             assert isinstance(answer, far.NeverBegun)
     assert not (tmp_path / "pay.begun").exists()
+
+
+@in_loop
+async def test_a_worker_of_the_queue_that_stood_still_counts_no_more(backend, queue, postgres_url, tmp_path):
+    """Stopped for longer than Temporal waits, then continued: a read's late answer is refused, and a write ends with its process before anybody decides about it."""
+    tools = in_queue(queue, far_tools.pay, far_tools.who)
+    # With one slot each, so that Temporal hands nothing else to a process that does not answer.
+    paying = start_worker(backend, postgres_url, queue, "--queue", queue, "--slots", "1")
+    telling = None
+    try:
+        async with engine_of(backend, postgres_url, tools) as front, working(backend, postgres_url, tools):
+
+            async def submit(name, file):
+                run = await front.submit(plan_of(name, folder=str(tmp_path), name=file))
+                await until((tmp_path / f"{file}.begun").exists)
+                return run.id
+
+            pay = await submit("pay", "pay")
+            telling = start_worker(backend, postgres_url, queue, "--queue", queue, "--slots", "1")
+            who = await submit("who", "who")
+            for process in (paying, telling):
+                process.send_signal(signal.SIGSTOP)
+            lost = await front.wait(pay)
+            assert lost.status == "indeterminate"
+            assert "was not heard of" in lost.steps["s"].error.message
+            assert await until(paying.poll, lambda code: code is not None) in {-signal.SIGKILL, EXIT_CODE}
+            async with working(backend, postgres_url, tools, queue=queue):
+                await until(lambda: len(begins(tmp_path, "who")) == 2)
+                (tmp_path / "who.go").touch()
+                (tmp_path / "pay.go").touch()
+                assert (await front.wait(who)).output == os.getpid()
+            telling.send_signal(signal.SIGCONT)
+            # It takes the next call once its slot is free: then its late answer was refused.
+            (tmp_path / "next.go").touch()
+            following = (await front.submit(plan_of("who", folder=str(tmp_path), name="next"))).id
+            assert (await front.wait(following)).output == telling.pid
+            run = await front.get(who)
+            assert (run.output, run.steps["s"].attempts) == (os.getpid(), 1)
+        assert begins(tmp_path, "who") == [str(telling.pid), str(os.getpid())]
+        assert begins(tmp_path, "pay") == [str(paying.pid)]
+        assert not lines(tmp_path)
+    finally:
+        for process in (paying, telling):
+            if process is not None:
+                end(process)
+
+
+@in_loop
+async def test_a_worker_of_the_queue_that_is_told_to_stop(backend, queue, postgres_url, tmp_path):
+    """A write in flight may end, and its result counts; a read goes to another worker at once."""
+    tools = in_queue(queue, far_tools.pay, far_tools.who)
+    first = start_worker(backend, postgres_url, queue, "--queue", queue)
+    try:
+        async with engine_of(backend, postgres_url, tools) as front, working(backend, postgres_url, tools):
+            runs = {
+                name: (await front.submit(plan_of(name, folder=str(tmp_path), name=name))).id
+                for name in ("pay", "who")
+            }
+            for name in runs:
+                await until((tmp_path / f"{name}.begun").exists)
+            async with working(backend, postgres_url, tools, queue=queue):
+                first.terminate()
+                await until(lambda: len(begins(tmp_path, "who")) == 2)
+                for name in runs:
+                    (tmp_path / f"{name}.go").touch()
+                assert (await front.wait(runs["pay"])).output == "pay"
+                assert (await front.wait(runs["who"])).output == os.getpid()
+                assert await until(first.poll, lambda code: code is not None) == 0
+        assert begins(tmp_path, "pay") == [str(first.pid)]
+        assert lines(tmp_path) == ["pay"]
+    finally:
+        end(first)
+
+
+@in_loop
+async def test_a_write_that_is_longer_than_the_grace_is_left_to_a_person(
+    backend, queue, postgres_url, tmp_path, monkeypatch
+):
+    """Its worker was told to stop: the outcome is unknown, no other worker makes the call, and the process ends."""
+    monkeypatch.setenv("FIRMPLAN_WRITE_GRACE", "0")
+    tools = in_queue(queue)
+    first = start_worker(backend, postgres_url, queue, "--queue", queue)
+    try:
+        async with engine_of(backend, postgres_url, tools) as front, working(backend, postgres_url, tools):
+            run_id = (await front.submit(plan_of("pay", folder=str(tmp_path), name="pay"))).id
+            await until((tmp_path / "pay.begun").exists)
+            async with working(backend, postgres_url, tools, queue=queue):
+                first.terminate()
+                lost = await front.wait(run_id)
+            assert lost.status == "indeterminate"
+            assert "its worker stops" in lost.steps["s"].error.message
+            assert await until(first.poll, lambda code: code is not None) == 0
+        assert begins(tmp_path, "pay") == [str(first.pid)]
+        assert not lines(tmp_path)
+    finally:
+        end(first)
+
+
+@in_loop
+async def test_a_call_that_temporal_forgets_while_it_is_made(backend, queue, postgres_url, tmp_path):
+    """Deleted there, as at the end of the namespace's retention: a read is made again, and the outcome of a write is unknown whatever its worker says later."""
+    tools = in_queue(queue)
+    async with (
+        engine_of(backend, postgres_url, tools) as front,
+        working(backend, postgres_url, tools) as driver,
+        working(backend, postgres_url, tools, queue=queue),
+    ):
+        runs = {
+            name: (await front.submit(plan_of(name, folder=str(tmp_path), name=name))).id
+            for name in ("look", "pay")
+        }
+        for name in runs:
+            await until((tmp_path / f"{name}.begun").exists)
+        client = driver._backend.client
+        async for each in client.list_activities(f"TaskQueue = '{queue}'"):
+            request = DeleteActivityExecutionRequest(
+                namespace="default", activity_id=each.activity_id, run_id=each.activity_run_id
+            )
+            await client.workflow_service.delete_activity_execution(request)
+        lost = await front.wait(runs["pay"])
+        assert lost.status == "indeterminate"
+        await until(lambda: len(begins(tmp_path, "look")) == 2)
+        for name in runs:
+            (tmp_path / f"{name}.go").touch()
+        assert (await front.wait(runs["look"])).output == "look"
+        assert (await front.get(runs["pay"])).status == "indeterminate"
+        assert len(begins(tmp_path, "pay")) == 1
 
 
 @in_loop

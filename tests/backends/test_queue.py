@@ -9,7 +9,7 @@ from pathlib import Path
 import backend_child
 import pytest
 import structlog
-from firmplan import Engine, Planner, PlanningFailed, RunDriven, ServerError, tool
+from firmplan import Engine, Model, Planner, PlanningFailed, RunDriven, ServerError, tool
 from firmplan.testing import ScriptedModel, Slow
 from public import call, plan, within
 from queue_backend import QueueBackend
@@ -132,6 +132,37 @@ def test_a_caller_hears_at_once_that_no_worker_finds_a_patch(tmp_path):
     within(main())
 
 
+@pytest.mark.postgres
+def test_the_lease_of_a_worker_is_renewed_while_it_looks_for_a_patch(tmp_path, postgres_url):
+    """A model may take longer than a lease, and another worker would ask one as well."""
+    queue = tmp_path / "queue.db"
+
+    async def main():
+        async with ScriptedModel([]) as unasked, ScriptedModel([Slow(PATCH, 600.0)]) as model:
+            callers, workers = Planner("m", base_url=unasked.base_url), Planner("m", base_url=model.base_url)
+            async with (
+                Engine([price], store=postgres_url, planner=callers, backend=QueueBackend(queue)) as one,
+                Engine(
+                    [price], store=postgres_url, planner=workers, backend=QueueBackend(queue), lease=2
+                ) as two,
+            ):
+                working = asyncio.create_task(two.work(slots=1))
+                await one.submit(GOLD, run_id="r", replan=1)
+                await until(lambda: model.requests)
+                execution = two._opened.execution
+                await until(lambda: not execution._driving)
+
+                async def beat():
+                    return (await execution._store.list_owners())[execution._owner.name]
+
+                begun = await beat()
+                await until(beat, lambda found: found >= begun + 3)
+                working.cancel()
+                await asyncio.wait([working])
+
+    within(main())
+
+
 def test_a_patch_that_its_worker_did_not_finish_is_made_by_the_next(tmp_path):
     """The worker closes while it asks for a patch: the failed run stays with its dead owner, and the caller waits for the next worker."""
     queue = tmp_path / "queue.db"
@@ -156,6 +187,44 @@ def test_a_patch_that_its_worker_did_not_finish_is_made_by_the_next(tmp_path):
                     await asyncio.wait([working])
 
     within(main())
+
+
+ASKED = {"firmplan": 1, "steps": [{"id": "a", "ask": {"prompt": "Say hello"}}], "output": "${a}"}
+
+
+def test_what_a_caller_cannot_hear_is_told_once(tmp_path):
+    """`on_words` and `stream` change nothing where workers drive; the log says so, and the events have the answer as a whole."""
+    queue, heard = tmp_path / "queue.db", []
+
+    async def main():
+        async with ScriptedModel(["hello", "hello again"]) as model:
+            options = {"store": tmp_path / "s.db", "models": {"default": Model("m", base_url=model.base_url)}}
+            async with (
+                Engine([price], backend=QueueBackend(queue), **options) as one,
+                Engine([price], backend=QueueBackend(queue), **options) as two,
+            ):
+                working = asyncio.create_task(two.work(slots=1))
+                with capture_logs() as told:
+                    for run_id in ("r", "s"):
+                        run = await one.run(
+                            ASKED, run_id=run_id, on_words=heard.append, stream=True, reuse="off"
+                        )
+                        assert run.status == "succeeded"
+                answers = [
+                    str(event.data) async for event in one.events("r") if event.type == "CallSucceeded"
+                ]
+                assert "'hello'" in answers[0]
+                working.cancel()
+                await asyncio.wait([working])
+                return [
+                    line["option"]
+                    for line in told
+                    if line["event"] == "an option does nothing with a backend"
+                ]
+
+    assert within(main()) == ["on_words", "stream"]
+    structlog.reset_defaults()
+    assert heard == []
 
 
 def test_workers_plan_tasks(tmp_path):

@@ -6,11 +6,9 @@ import re
 from pathlib import Path
 
 import firmplan
-from firmplan import Engine
-from firmplan.service.app import create_app
+from described import DESCRIBED
 
 PAGE = (Path(firmplan.__file__).parent / "docs" / "HTTP.md").read_text(encoding="utf-8")
-DESCRIBED = create_app(Engine([], store="memory:")).openapi()
 NAMES = {
     "RUN": "{run_id}",
     "STEP": "{path}",

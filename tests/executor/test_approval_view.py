@@ -379,8 +379,8 @@ def test_short_values_count_as_a_whole():
     [
         ("a" * 1_000_000, "a" * 1_000_000),
         ("ab" * 300_000, "ba" * 300_000),
-        ("abcdefgh" * 100_000, "abcdefghx" * 100_000),
-        ("x".join(f"{n:08d}" for n in range(50_000)), "y".join(f"{n:08d}" for n in range(50_000))),
+        ("abcdefgh" * 25_000, "abcdefghx" * 25_000),
+        ("x".join(f"{n:08d}" for n in range(15_000)), "y".join(f"{n:08d}" for n in range(15_000))),
     ],
 )
 def test_hostile_repetition_ends(argument, result):

@@ -20,11 +20,12 @@ from firmplan.testing import ScriptedModel
 from firmplan.tools import Models, Tool
 from firmplan.tools.models.models import Model
 from hypothesis import given, settings
+from resource_bank import Runs
 from rig import Rig
 from seeds import SWEEP, seeds
 from typed_plans import INTEGER, SCHEMAS, TEXT, TOOLS, answer, model_reply, typed_plans
 
-EVERY, SAMPLED = 20_000, 30
+EVERY, SAMPLED = 20_000, 20
 CODES = {"unsafe-flow", "judged-flow", "untrusted-condition"}
 NAMED = re.compile(r"of the write '(\w+)'|whether step '(\w+)' writes")
 
@@ -247,21 +248,17 @@ def bank_of(number):
     return Bank(number)
 
 
-async def pay_in(bank, plan):
-    async with Rig(bank.tools, flow="off") as rig:
-        return await rig.run(Plan.model_validate(plan), reuse="off")
-
-
 PORTION = 100
 
 
 @pytest.mark.sweep
-@pytest.mark.parametrize("seed", seeds(EVERY // PORTION, sampled=2))
+@pytest.mark.parametrize("seed", seeds(EVERY // PORTION, sampled=1))
 def test_an_untrusted_number_decides_about_no_write_that_the_check_does_not_name(seed):
     """Arguments that differ are named as data. Where calls are only missing, it is enough that control is named."""
     random = Random(seed)
-    for _ in range(PORTION):
-        assert_named(controlled_plan(random), random.sample([None, 0, 1, 2, 3, 4], 2))
+    with Runs() as runs:
+        for _ in range(PORTION):
+            assert_named(controlled_plan(random), random.sample([None, 0, 1, 2, 3, 4], 2), runs)
 
 
 def blocked_by_order(run, plan):
@@ -278,7 +275,7 @@ def blocked_by_order(run, plan):
     )
 
 
-def assert_named(plan, numbers):
+def assert_named(plan, numbers, runs):
     assert len(set(numbers)) == len(numbers), "two banks of one number would be one"
     banks = [bank_of(number) for number in numbers]
     for bank in banks:
@@ -286,8 +283,8 @@ def assert_named(plan, numbers):
     report = check(plan, banks[0].tools)
     if not report.ok and {found.code for found in report.errors} != {"unsafe-flow"}:
         return  # no engine runs it
-    runs = [asyncio.run(pay_in(bank, plan)) for bank in banks]
-    if any(blocked_by_order(run, plan) for run in runs):
+    ended = [runs.run(bank, plan) for bank in banks]
+    if any(blocked_by_order(run, plan) for run in ended):
         return
     first, second = (bank.paid for bank in banks)
     for step in {*first, *second}:

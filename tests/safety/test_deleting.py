@@ -351,7 +351,7 @@ def test_deleting_beside_engines_that_claim_and_reuse(store):
     deleted = 0
     try:
         with store.engine() as engine:
-            while deleted < 30 and not faults:
+            while deleted < 12 and not faults:
                 deleted += len(engine.prune_sync(older_than=1).runs)
     finally:
         stop.set()

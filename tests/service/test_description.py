@@ -7,13 +7,13 @@ import os
 import subprocess
 
 import pytest
+from described import DESCRIBED
 from firmplan import Engine
 from firmplan.plans import value_problems
 from firmplan.service.app import create_app
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from served import MAIL, PLAN, Server
 
-DESCRIBED = create_app(Engine([], store="memory:")).openapi()
 OPERATIONS = {
     f"{method.upper()} {path}": operation
     for path, methods in DESCRIBED["paths"].items()

@@ -26,6 +26,7 @@ from firmplan.executor.journal.header import build_machine
 from firmplan.plans import Plan
 from firmplan.tools import Toolset
 from rig import Rig, statuses
+from seeds import seeds
 from small_plans import RECORDER, RECORDING_TOOLS, Recorder, answer
 
 SEEDS = range(100)
@@ -199,22 +200,24 @@ async def run_shuffled(rig: Rig, seed: int):
     return run
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("width", [1, 4, 64])
-def test_the_driver_gives_one_digest_over_a_hundred_shuffles(width):
-    """The real driver, with calls that end in 100 seeded orders: one digest, one set of statuses, errors in plan order."""
+def test_the_driver_gives_one_digest_whatever_ends_first(width):
+    """The real driver, with calls that end in seeded orders, 100 in a sweep: one digest, one set of statuses, errors in plan order."""
+    orders = seeds(len(SEEDS), sampled=25)
 
     async def main():
         async with Rig(RECORDING_TOOLS, places=1) as rig:
             first = await run_shuffled(rig, 0)
         async with Rig(RECORDING_TOOLS, places=width) as rig:
-            return first, [await run_shuffled(rig, seed) for seed in SEEDS]
+            return first, [await run_shuffled(rig, seed) for seed in orders]
 
     first, runs = asyncio.run(main())
     assert first.status == "failed"
     assert [error.step for error in first.errors] == ["pairs[1]/right", "bad"]
     assert statuses(first)["gone"] == "skipped:dependency-failed"
     assert statuses(first)["held"] == "skipped:blocked"
-    for seed, run in zip(SEEDS, runs, strict=True):
+    for seed, run in zip(orders, runs, strict=True):
         assert run.digest == first.digest, f"seed {seed}"
         assert statuses(run) == statuses(first)
         assert run.errors == first.errors

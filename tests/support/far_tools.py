@@ -57,3 +57,11 @@ def put(folder: str, name: str, *, ctx: Context) -> list[str]:
     wait_for(Path(folder) / f"{name}.go")
     write_line(folder, " ".join([name, *made]))
     return made
+
+
+@tool(effect="read", queue=QUEUE)
+def who(folder: str, name: str) -> int:
+    """Say that the call has begun, wait for a file, and return which process made the call."""
+    began(folder, name)
+    wait_for(Path(folder) / f"{name}.go")
+    return os.getpid()

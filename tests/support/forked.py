@@ -16,6 +16,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Self, TextIO
 
+from firmplan.executor.review import verify
+
 _CONTEXT = multiprocessing.get_context("forkserver")
 # A process of tests has one server, which loads these modules when the first child starts; the modules of tests are not on its path. What children
 # would import when they need it stands here too: a child that asks a model would take a second for its client.
@@ -38,6 +40,7 @@ _CONTEXT.set_forkserver_preload(
         "firmplan.executor.approvals.waiting",
         "firmplan.executor.calls.running.worker",
         "firmplan.executor.review.review",
+        "firmplan.executor.review.verify",
         "firmplan.executor.runs.execution",
         "firmplan.executor.stores.postgres_store",
         "firmplan.planner.drafting.adapting",
@@ -209,7 +212,8 @@ def _run_script(words: list[str]) -> None:
 
 
 def _become(words: list[str], cwd: str, env: dict[str, str], ends: list[Connection]) -> None:
-    """Run a program in this process, as `python` would."""
+    """Run a program in this process, as `python` would; its `verify` starts two processes, as in the tests themselves (`tests/conftest.py`)."""
+    verify.MORE_S = 0.0
     for number, end in enumerate(ends):
         os.dup2(end.fileno(), number)
         end.close()

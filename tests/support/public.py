@@ -40,12 +40,14 @@ def once(
 
 def within(work: Coroutine[Any, Any, T]) -> T:
     """Return what a coroutine returns, in a loop of its own, within the limit."""
+    returned: list[T] = []  # not by the task: asyncio would write it as text, however large it is
 
-    async def limited() -> T:
+    async def limited() -> None:
         async with asyncio.timeout(LIMIT_S):
-            return await work
+            returned.append(await work)
 
-    return asyncio.run(limited())
+    asyncio.run(limited())
+    return returned[0]
 
 
 def statuses(run: Run) -> dict[str, str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from contextlib import AsyncExitStack
 from functools import cache
 
 from firmplan import Context, Plan
@@ -115,9 +117,33 @@ def _bank(number, more):
     return bank
 
 
-async def run_in(bank, plan):
-    async with Rig(bank.tools, flow="off") as rig:
-        return await rig.run(Plan.model_validate(plan), reuse="off")
+class Runs:
+    """Runs plans in banks; all runs of a bank have one engine, since to open one takes as long as a run. `with Runs() as runs: runs.run(bank, plan)`."""
+
+    def __init__(self):
+        self._loop = asyncio.Runner()
+        self._open = AsyncExitStack()
+        self._rigs = {}
+        self._ended = None
+
+    def __enter__(self):
+        self._loop.__enter__()
+        return self
+
+    def __exit__(self, *fault):
+        self._loop.run(self._open.aclose())
+        self._loop.__exit__(*fault)
+
+    def run(self, bank, plan):
+        """Return the run of a plan, in which nothing of another run is reused."""
+        self._loop.run(self._run(bank, plan))
+        return self._ended
+
+    async def _run(self, bank, plan):
+        if bank not in self._rigs:
+            self._rigs[bank] = await self._open.enter_async_context(Rig(bank.tools, flow="off"))
+        # Not returned: asyncio would write the whole run as text each time, to compare signals.
+        self._ended = await self._rigs[bank].run(Plan.model_validate(plan), reuse="off")
 
 
 def assert_sources(plan, tools):

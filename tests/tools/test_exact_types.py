@@ -4,6 +4,7 @@ import datetime as dt
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any, Generic, Literal, NotRequired, TypeVar, cast
 
 import pytest
@@ -324,7 +325,6 @@ def outcome(work: Callable[[], Any]) -> object:
 BOTH = [(types_of(each), types_of(each, is_fast=False)) for each in (*FAST, *SLOW)]
 
 
-@pytest.mark.parametrize("both", BOTH, ids=[str(each) for each in (*FAST, *SLOW)])
 @given(value=VALUES)
 @example(value={"name": "x", "count": 1, "price": 0.5})
 @example(value={"name": "x", "count": 1, "price": 1})
@@ -335,19 +335,18 @@ BOTH = [(types_of(each), types_of(each, is_fast=False)) for each in (*FAST, *SLO
 @example(value=Page(rows=[], more={"b": (1, 2), "a": {1}}))
 @example(value=Line(Point(1.0), Point(-0.0)))
 @example(value=True)
-def test_the_short_way_gives_what_the_long_way_gives(
-    both: tuple[PythonTypes, PythonTypes], value: Any
-) -> None:
-    """Bound arguments, their values, results, and every refusal are the same."""
-    fast, slow = both
-    bound = outcome(lambda: fast.bind({"x": value}))
-    assert bound == outcome(lambda: slow.bind({"x": value}))
-    assert outcome(lambda: fast.seal(value)) == outcome(lambda: slow.seal(value))
-    assert outcome(lambda: fast.accept(value)) == outcome(lambda: slow.accept(value))
-    if isinstance(bound, str):
-        args = fast.bind({"x": value})
-        assert fast.bind_canonical(args) == slow.bind_canonical(args)
-        assert outcome(lambda: fast.unpack(args)) == outcome(lambda: slow.unpack(args))
+def test_the_short_way_gives_what_the_long_way_gives(value: Any) -> None:
+    """Bound arguments, their values, results, and every refusal are the same, for each type."""
+    # One value is tried with all types: to draw it takes longer than to try it.
+    for annotation, (fast, slow) in zip((*FAST, *SLOW), BOTH, strict=True):
+        bound = outcome(partial(fast.bind, {"x": value}))
+        assert bound == outcome(partial(slow.bind, {"x": value})), annotation
+        assert outcome(partial(fast.seal, value)) == outcome(partial(slow.seal, value)), annotation
+        assert outcome(partial(fast.accept, value)) == outcome(partial(slow.accept, value)), annotation
+        if isinstance(bound, str):
+            args = fast.bind({"x": value})
+            assert fast.bind_canonical(args) == slow.bind_canonical(args), annotation
+            assert outcome(partial(fast.unpack, args)) == outcome(partial(slow.unpack, args)), annotation
 
 
 @pytest.mark.parametrize("annotation", FAST, ids=str)

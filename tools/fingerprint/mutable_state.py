@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from ...plans.immutable import immutable
 from .names import TREES_KEPT
-from .syntax import enclosing_functions, module_statements
+from .syntax import FunctionNode, enclosing_functions, module_statements
 
 _MUTATORS: Final = frozenset(
     [
@@ -111,7 +111,9 @@ def initial_state(name: str, filename: str, module: Mapping[str, Any]) -> list[a
     return [each for each in statements if each in changing or _hands_over(each, name)] if changing else []
 
 
-def captured_state(name: str, node: ast.AST, filename: str, module: Mapping[str, Any]) -> ast.expr | None:
+def captured_state(
+    name: str, node: FunctionNode, filename: str, module: Mapping[str, Any]
+) -> ast.expr | None:
     """Return the value that the function around gives to a variable which another function captures; `None`: unknown.
 
     The initial state is known if the function around assigns the variable once, from an expression that stands for itself

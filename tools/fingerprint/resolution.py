@@ -28,7 +28,7 @@ from .names import Imported, NamesRead, Path
 from .observations import Observations
 from .opaque_calls import HOMES, find_opaque
 from .origin import Origin, is_missing, origin_of
-from .syntax import ABSENT, syntax_text
+from .syntax import ABSENT, FunctionNode, syntax_text
 
 if TYPE_CHECKING:
     from .closure import ClosureWalk
@@ -48,7 +48,7 @@ class NameScope:
     module: Mapping[str, Any]
     captured: dict[str, Any]
     observations: Observations
-    node: ast.AST | None = None
+    node: FunctionNode | None = None
 
     def find(self, name: str) -> Any:  # noqa: ANN401  # any value
         """Return the value of a name; `ABSENT`: it has none."""

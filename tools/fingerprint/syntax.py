@@ -154,7 +154,7 @@ def module_statements(filename: str, module: Mapping[str, Any]) -> Sequence[ast.
 # decorates a function is part of its text.
 
 
-def enclosing_functions(node: ast.AST, filename: str, module: Mapping[str, Any]) -> list[FunctionNode]:
+def enclosing_functions(node: FunctionNode, filename: str, module: Mapping[str, Any]) -> list[FunctionNode]:
     """Return the functions in which a function of a file stands, the innermost first; none if there is no source."""
     try:
         source = _read(filename, module)
@@ -162,8 +162,11 @@ def enclosing_functions(node: ast.AST, filename: str, module: Mapping[str, Any])
         return []
     found = [
         each
-        for each in source.functions.values()
-        if each is not node and any(part is node for part in ast.walk(each))
+        for (_, first_line), each in source.functions.items()
+        # The lines are asked first: to walk through every function of a large file takes longer than all else of a fingerprint.
+        if first_line <= node.lineno <= (each.end_lineno or node.lineno)
+        and each is not node
+        and any(part is node for part in ast.walk(each))
     ]
     return sorted(found, key=lambda each: -each.lineno)
 

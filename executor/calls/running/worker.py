@@ -168,7 +168,7 @@ class Child:
             is_guarded = self.watchdog is not None and is_unrepeatable(tool)
             guarding = self.watchdog.guarding() if self.watchdog is not None and is_guarded else nullcontext()
             with guarding, trace_continued(call["trace"]):
-                outcome: Outcome = asyncio.run(call_tool(tool, args, context, self.threads, None))
+                outcome = self._outcome(tool, args, context)
         except ResourceError as fault:
             may_help = fault.temporary or is_worth_retrying(tool, fault.cause)
             outcome = Failed(fault.code, str(fault), fault.temporary, may_help)
@@ -176,6 +176,16 @@ class Child:
             outcome = Failed("config-error", str(fault), temporary=False, retryable=False)
         line.close()
         self.say(write_outcome(outcome, used, blobs))
+
+    def _outcome(self, tool: Tool, args: bytes, context: Context) -> Outcome:
+        made: list[Outcome] = []
+
+        async def call() -> None:
+            made.append(await call_tool(tool, args, context, self.threads, None))
+
+        # Kept here, not returned: `asyncio.run` writes what a coroutine returns as text, all its megabytes, when it gives back the signals.
+        asyncio.run(call())
+        return made[0]
 
     def _put_back(self, path: Sequence[str]) -> None:
         # Paths are added, never removed: modules that an earlier call imported may need them.

@@ -44,47 +44,58 @@ def test_a_deterministic_tool_is_called_again_and_is_the_same():
     assert str(found) == "'steady': 3 calls again, the same results"
 
 
-def test_the_order_of_a_set_is_found_with_its_path():
-    """Another hash seed gives another order: the tool, the step and the first place are named."""
+@pytest.fixture(scope="module")
+def verdicts():
+    """Tool -> what one verification found of it: several tools that are not deterministic, and one that is, in one run."""
     steps = plan(
-        call("a", "steady", args={"n": 1}), call("b", "by_set", args={"words": WORDS}), output="${b}"
+        call("a", "steady", args={"n": 1}),
+        call("b", "by_set", args={"words": WORDS}),
+        call("w", "at_once", args={"words": WORDS}),
+        call("p", "by_process", args={"n": 1}),
+        {"id": "c", "tool": "by_order", "for_each": "${[1, 2, 3]}", "args": {"n": "${item}"}},
+        call("r", "by_repeat", args={"n": 1}),
+        call("f", "first_only", args={"n": 1}),
+        output="${p}",
     )
-    found = verified([fickle_tools.steady, fickle_tools.by_set], steps)
+    names = ("steady", "by_set", "at_once", "by_process", "by_order", "by_repeat", "first_only")
+    found = verified([getattr(fickle_tools, name) for name in names], steps)
     assert not found.ok
-    assert found.differing == ("by_set",)
-    verdict = found.tools[0]
-    assert (verdict.step, verdict.differences[0].kind) == ("b", "changed")
-    assert "'by_set' is not deterministic: step 'b' came out differently: output[" in str(found)
-    assert "'steady': 1 call again, the same results" in str(found)
-
-
-def test_calls_that_never_waited_are_made_again():
-    """A run records them as one event."""
-    steps = plan(call("w", "at_once", args={"words": WORDS}), output="${w}")
-    assert verified([fickle_tools.at_once], steps).differing == ("at_once",)
-
-
-def test_the_path_inside_an_output_is_named():
-    """What differs is told by its path in the value."""
-    found = verified([fickle_tools.by_process], plan(call("p", "by_process", args={"n": 1}), output="${p}"))
-    assert [each.path for each in found.tools[0].differences] == ["of.process"]
+    assert set(found.differing) == {*names} - {"steady"}
     assert json.dumps(found.to_dict())
+    return {each.tool: each for each in found.tools} | {"all": str(found)}
 
 
-def test_state_between_calls_is_found():
+def test_the_order_of_a_set_is_found_with_its_path(verdicts):
+    """Another hash seed gives another order: the tool, the step and the first place are named."""
+    verdict = verdicts["by_set"]
+    assert (verdict.step, verdict.differences[0].kind) == ("b", "changed")
+    assert "'by_set' is not deterministic: step 'b' came out differently: output[" in verdicts["all"]
+    assert "'steady': 1 call again, the same results" in verdicts["all"]
+
+
+def test_calls_that_never_waited_are_made_again(verdicts):
+    """A run records them as one event."""
+    assert verdicts["at_once"].step == "w"
+
+
+def test_the_path_inside_an_output_is_named(verdicts):
+    """What differs is told by its path in the value."""
+    assert [each.path for each in verdicts["by_process"].differences] == ["of.process"]
+
+
+def test_state_between_calls_is_found(verdicts):
     """Called in another order, a tool that counts its calls comes out differently."""
-    steps = plan(
-        {"id": "c", "tool": "by_order", "for_each": "${[1, 2, 3]}", "args": {"n": "${item}"}}, output="${c}"
-    )
-    assert verified([fickle_tools.by_order], steps).differing == ("by_order",)
+    assert verdicts["by_order"].differences
 
 
-def test_state_that_shows_in_a_second_call_only_is_found():
+def test_state_that_shows_in_a_second_call_only_is_found(verdicts):
     """One call in the run, and the first in every process is like it; so each is made twice in a row."""
-    steps = plan(call("c", "by_repeat", args={"n": 1}), output="${c}")
-    found = verified([fickle_tools.by_repeat], steps)
-    assert found.differing == ("by_repeat",)
-    assert [each.after for each in found.tools[0].differences] == [2]
+    assert [each.after for each in verdicts["by_repeat"].differences] == [2]
+
+
+def test_a_failure_in_place_of_a_result_is_a_difference(verdicts):
+    """The message of the failure is told."""
+    assert "not here" in str(verdicts["first_only"])
 
 
 def test_the_order_of_two_is_looked_at_more_often(monkeypatch):
@@ -144,13 +155,6 @@ def test_what_cannot_be_compared_is_told():
         "'keyed' could not be compared (an argument is a secret, which no recording holds)",
         "'refusing' could not be compared (no call of it returned)",
     ]
-
-
-def test_a_failure_in_place_of_a_result_is_a_difference():
-    """The message of the failure is told."""
-    found = verified([fickle_tools.first_only], plan(call("f", "first_only", args={"n": 1}), output="${f}"))
-    assert found.differing == ("first_only",)
-    assert "not here" in str(found)
 
 
 def test_a_process_that_dies_says_nothing_of_the_tool():

@@ -7,9 +7,11 @@ import sys
 import textwrap
 from contextlib import suppress
 from hashlib import sha256
+from importlib.metadata import packages_distributions
 
 import pytest
 from firmplan.tools import Toolset, tool
+from firmplan.tools.fingerprint import origin
 from firmplan.tools.fingerprint.fingerprint import fingerprint_of
 
 HEAD = """
@@ -575,6 +577,14 @@ def test_long_chains_of_calls_need_no_deep_stack(seen):
     found = seen(chain + "@tool\ndef f(x: int) -> int:\n    return h0(x)\n")
     assert found.unseen is None
     assert "function h1500" in found.fingerprint_parts
+
+
+def test_each_module_is_of_the_distributions_that_python_finds():
+    """Nothing is installed of which the shorter way says otherwise than the standard library."""
+    found = {
+        name: {each.metadata["Name"] for each in of} for name, of in origin._providers.__wrapped__().items()
+    }
+    assert found == {name: set(of) for name, of in packages_distributions().items()}
 
 
 def test_installed_packages_count_by_version(seen, monkeypatch):

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 from firmplan import ConfigError, Engine, Toolset
 from firmplan.tools.provider import plain, valid_name
+from stdio_servers import command
 
 SERVER = Path(__file__).parents[2] / "support" / "mcp_hostile.py"
 
 
 def load(kind):
-    return Toolset.from_mcp([sys.executable, SERVER, kind])
+    return Toolset.from_mcp(command(SERVER, kind))
 
 
 @pytest.mark.parametrize(

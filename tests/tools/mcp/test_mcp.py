@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import stdio_servers
 from firmplan import ConfigError, Context, Engine, Toolset, check, tool
 from firmplan.plans.signature import Effect
 from firmplan.tools import lint
@@ -20,7 +21,7 @@ ENV = {"SERVER_WORD": "given"}
 
 
 def command(folder):
-    return [sys.executable, SERVER, folder]
+    return stdio_servers.command(SERVER, folder)
 
 
 @pytest.fixture(scope="module")
@@ -361,8 +362,12 @@ def test_a_tool_that_changed_while_its_server_was_away_is_not_called(tmp_path):
     """Its plan was checked against another; the other tools go on."""
     version = tmp_path / "version"
     version.write_text("1")
-    script = f"import os, runpy, sys; os.environ['SERVER_VERSION'] = open({str(version)!r}).read(); runpy.run_path({str(SERVER)!r}, run_name='__main__')"
-    tools = Toolset.from_mcp([sys.executable, "-c", script, tmp_path])
+    script = tmp_path / "server.py"
+    script.write_text(
+        f"import os, runpy\nos.environ['SERVER_VERSION'] = open({str(version)!r}).read()\n"
+        f"runpy.run_path({str(SERVER)!r}, run_name='__main__')\n"
+    )
+    tools = Toolset.from_mcp(stdio_servers.command(script, tmp_path))
     with Engine(tools=tools, store="memory:") as engine:
         assert engine.run_sync(step("weather", {"city": "Rome"})).status == "succeeded"
         version.write_text("2")

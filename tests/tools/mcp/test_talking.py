@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from firmplan import Engine, InputRejected, Toolset
+from stdio_servers import command
 
 SERVER = Path(__file__).parents[2] / "support" / "mcp_talking.py"
 ERAS = pytest.mark.parametrize("era", ["legacy", "modern"])
@@ -19,7 +19,7 @@ FIRST = {"look": {"description": "Look."}, "other": {"description": "Another."}}
 
 def tools_of(folder, era, listed):
     write(folder, listed)
-    return Toolset.from_mcp([sys.executable, SERVER, folder, era])
+    return Toolset.from_mcp(command(SERVER, folder, era))
 
 
 def write(folder, listed):
@@ -219,7 +219,7 @@ def test_questions_of_calls_at_the_same_time_are_told_apart(tmp_path, era):
 def test_an_answered_call_is_never_reused(tmp_path):
     """Its result is made of the answer too."""
     tools = Toolset.from_mcp(
-        [sys.executable, SERVER, write(tmp_path, TOOLS) or tmp_path, "modern"],
+        command(SERVER, write(tmp_path, TOOLS) or tmp_path, "modern"),
         overrides={"book": {"reuse_for": "forever"}},
     )
     with Engine(tools=tools, store=tmp_path / "s.db") as engine:
