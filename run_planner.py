@@ -378,7 +378,12 @@ class EnginePlanner:
         if (
             len(accepted.steps) <= INLINE_STEPS and not accepted.plans
         ):  # most plans: a warm run does nothing more here
-            return options.header(accepted, given, saved, lock, task=task)
+            header = options.header(accepted, given, saved, lock, task=task)
+            if (
+                survey is not None
+            ):  # whoever submits the run finds the program, which needs no second survey here
+                program_of(accepted, lock, saved, header.language, surveyed=(survey, self._tools))
+            return header
         header = await beside(lambda: options.header(accepted, given, saved, lock, task=task), small=False)
         # Whoever submits the run compiles its plan, and finds the program here.
         await self._known.load(header)

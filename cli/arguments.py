@@ -14,7 +14,6 @@ import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -35,6 +34,7 @@ from ..plans import (
     read_text,
     value_problems,
 )
+from ..plans.immutable import immutable
 from ..plans.inputs import fit_given
 from ..plans.reports.errors import LocalProblem
 from ..plans.reports.nearest import did_you_mean, nearest
@@ -58,7 +58,7 @@ FILES_MAX: Final = 1_000
 """At most so many files of a folder are searched for the nearest name."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class PlanText:
     """A plan as the text of a file, so that its problems can name lines. The text is read once: a pipe has it only once."""
 
@@ -70,7 +70,7 @@ class PlanText:
         return plan_of_text(self.text)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class SavedName:
     """A plan of the store."""
 
@@ -78,7 +78,7 @@ class SavedName:
     plan: Plan
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Task:
     """Words to be planned."""
 

@@ -12,12 +12,12 @@ made at once, a write by itself and in its place. The model decided on all of th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Final, cast
 
 from ..plans.expressions.data_spans import PromptData, Span
 from ..plans.expressions.formula import Formula, read_formula
-from ..plans.immutable import immutable
+from ..plans.immutable import immutable, record
 from ..plans.program.program import (
     AgentCall,
     AgentTurn,
@@ -66,7 +66,7 @@ class NextCall:
     id: str
 
 
-@dataclass(slots=True)
+@record
 class AgentLoop:
     """The progress of one agent.
 

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, cast
 
 from ..errors import ConfigError, InputRejected
 from ..plans.format.shape import describe
-from ..plans.immutable import immutable
+from ..plans.immutable import immutable, record
 from ..plans.reports.nearest import did_you_mean, listing
 from ..plans.values import Json
 
@@ -32,7 +32,7 @@ _AGAIN: Final[Mapping[str, float]] = {"calls": 1.0}
 _SETTLED: Final = ("model_calls", "tokens", "usd")
 
 
-@dataclass(slots=True)
+@record
 class Budget:
     """The budget of one run.
 
@@ -127,7 +127,7 @@ class Budget:
             self._largest[name] = max(self._largest[name], used[name])
 
 
-@dataclass(slots=True)
+@record
 class PlanningCost:
     """The usage of all plannings of a run so far, and the rest of the budget.
 

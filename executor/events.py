@@ -14,10 +14,10 @@ a run makes thousands of events. New fields are optional, so that older journals
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, TypeAlias, TypeGuard, get_args
 
-from ..plans.immutable import immutable
+from ..plans.immutable import immutable, record
 from ..plans.values import Json
 from .canonical_value import CanonicalValue
 
@@ -463,7 +463,7 @@ class RetryScheduled:
     delay_s: float
 
 
-@dataclass(slots=True)
+@record
 class ApprovalAsked:
     """A call waits for a person, who sees `args`; the answer names their digest.
 

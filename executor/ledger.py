@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Final
+
+from ..plans.immutable import record
 
 if TYPE_CHECKING:
     from ..plans.program.program import Program, StepCode, Touch
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 NEVER: Final = 1 << 62
 
 
-@dataclass(slots=True)
+@record
 class Track:
     """The steps that read, or write, one resource, by rank in program order."""
 
@@ -61,7 +63,7 @@ def comes_after(touches: Iterable[Touch], tracks: set[TrackKey]) -> bool:
     return any(not tracks.isdisjoint(touch.awaited) for touch in touches)
 
 
-@dataclass(slots=True)
+@record
 class _Place:
     """What the steps with the same touches have in common.
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
-from ..plans.immutable import immutable
+from ..plans.immutable import immutable, record
 from ..tools.logbook import RequestContext, open_log
 from ..tools.models.completion import Asked, Completion, ModelCall
 from .events import JournalEvent
@@ -21,7 +20,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-@dataclass(slots=True)
+@record
 class ObservedRun:
     """What observers are told of a run.
 

@@ -9,10 +9,10 @@ resume, a fork and a retry run the same sub-plan and ask no model. This module h
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, cast
 
-from ..plans.immutable import immutable
+from ..plans.immutable import immutable, record
 from ..plans.program.program import QUESTION, AskPerson, AskPlanner, Program, RunPlanned, RunSubPlan, StepCode
 from ..plans.types.validate import value_problems
 from ..plans.values import Json
@@ -41,7 +41,7 @@ class SubQuestion:
     returns: Mapping[str, Json]
 
 
-@dataclass(slots=True)
+@record
 class PlanningLoop:
     """The progress of one `plan_for` step.
 

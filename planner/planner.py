@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
@@ -60,7 +60,7 @@ REUSED = "reused"
 """The source of a plan that a model wrote before, for the same task."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Planned:
     """A plan that passed its check, and its source.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from os import PathLike
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, NoReturn, Protocol, Type
 from uuid import UUID, uuid4
 
 from ..errors import ConfigError, ToolError
+from ..plans.immutable import record
 from ..plans.signature import Effect
 from ..plans.values import Json, digest
 from .failures import recorded, text_of, writable
@@ -50,7 +51,7 @@ class ResourceOpener(Protocol):
         ...
 
 
-@dataclass(slots=True)
+@record
 class Used:
     """The times, ids, environment variables and secrets that one call took from its context.
 

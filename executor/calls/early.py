@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from ...errors import EngineBug, FirmplanError, ToolError
@@ -26,6 +26,7 @@ from ...plans import Plan
 from ...plans.checker.body import SavedPlans, bodies_of
 from ...plans.checker.survey import secrecy_in
 from ...plans.format.shape import Draft
+from ...plans.immutable import record
 from ...plans.program.compile import compile_plan
 from ...plans.signature import Effect
 from ...plans.values import Json
@@ -48,7 +49,7 @@ from .running.invoke import Outcome, Returned
 DROP_GRACE_S: Final = 5.0
 
 
-@dataclass(slots=True)
+@record
 class EarlyCall:
     """A call that a partial plan makes.
 

@@ -7,10 +7,11 @@ import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from weakref import WeakKeyDictionary
 
+from ...plans.immutable import record
 from ...tools import Context, Models, Tool, Toolset
 from ...tools.context import resource_context
 from ...tools.logbook import open_log, read_setting
@@ -87,7 +88,7 @@ class SystemClock:
 _RATE_LIMITERS: Final[WeakKeyDictionary[Tool, dict[Clock | None, RateLimiter]]] = WeakKeyDictionary()
 
 
-@dataclass(slots=True)
+@record
 class Facilities:
     """See the module.
 

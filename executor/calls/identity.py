@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, Literal, TypeAlias
 
 from ...plans.format.property_order import property_order
+from ...plans.immutable import record
 from ...plans.signature import Effect
 from ...plans.values import Digest, Json, canonical, digest, digest_of_text
 from ...tools import Tool
@@ -29,7 +30,7 @@ _NO_PARTS: Final[Mapping[str, Json]] = {}
 NotKept: TypeAlias = Literal["write", "no-reuse-for", "unseen", "secret", "no-model", "answered"]
 
 
-@dataclass(slots=True)
+@record
 class ContentKey:
     """The content key of a call, with its parts. Nothing changes it after it was made.
 

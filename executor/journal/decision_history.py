@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from datetime import UTC, datetime
 from typing import TypeGuard
 
-from ...plans.immutable import immutable
+from ...plans.immutable import immutable, record
 from ...plans.values import Json
 from ..canonical_value import CanonicalValue
 from ..events import (
@@ -102,7 +102,7 @@ def key_of(event: DecisionEvent, attempt: int) -> DecisionKey:
     )
 
 
-@dataclass(slots=True)
+@record
 class DecisionHistory:
     """The questions and decisions in a journal.
 

@@ -17,6 +17,7 @@ from ...errors import EngineBug, StoreError
 from ...plans import Plan
 from ...plans.checker.flow.labels import Counted
 from ...plans.expressions.functions import EXPRESSION_VERSION
+from ...plans.immutable import immutable
 from ...plans.program.compile import compile_plan
 from ...plans.values import Digest, Json, canonical, digest
 from ...tools.logbook import RequestContext
@@ -80,7 +81,7 @@ class Submitter:
         return replace(found, others=tuple(found.others)) if found.others else found
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Header:
     """See the module.
 

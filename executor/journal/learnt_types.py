@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Final
 
 from ...errors import StoreError
+from ...plans.immutable import record
 from ...plans.types.learnt import LearntType, merged, shape_of, structure_of
 from ...plans.values import Json, canonical, digest
 from ...tools import Tool
@@ -31,7 +32,7 @@ VALUE_BYTES_MAX: Final = 1024 * 1024  # a larger result is only counted: to look
 SETTLED: Final = 40  # results in a row that taught nothing, after which results of a tool are only counted
 
 
-@dataclass(slots=True)
+@record
 class _Lesson:
     """What is put aside of one tool."""
 

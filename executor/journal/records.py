@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import orjson
 
 from ...errors import StoreError
+from ...plans.immutable import record
 from ...plans.values import LARGE_BYTES, Json
 from ..canonical_value import CanonicalValue
 from ..events import (
@@ -46,7 +47,7 @@ _SHOWN: Final = {
 _VALUES: Final = {kind: attrgetter(*names, names[0]) for kind, names in FIELDS.items()}
 
 
-@dataclass(slots=True)
+@record
 class Entry:
     """One event in its place: `seq` counts from 1 in each run, `at` is in Unix seconds. Nobody changes it."""
 

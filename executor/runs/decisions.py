@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, Literal, Protocol, TypeAlias, cast
 from weakref import WeakValueDictionary
 
 from ...errors import DECIDED, OWN_RUN, InputRejected, ToolError
 from ...plans.format.shape import describe
-from ...plans.immutable import immutable
+from ...plans.immutable import immutable, record
 from ...plans.program.program import ENDORSED, AskPerson, CallTool
 from ...plans.reports.nearest import listing
 from ...plans.reports.problems import problem
@@ -149,7 +149,7 @@ def ruling_of(step: str, written: object) -> Ruling:
             return Ruling(step, "fail", attempt, reason_of("fail", given["fail"]))
 
 
-@dataclass(slots=True)
+@record
 class Asked:
     """The state of a run, as decisions need it.
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from ...errors import ConfigError, EngineBug, InputRejected, PlanError, PlanningFailed, Question
 from ...plans.expressions.functions import EXPRESSION_VERSION
+from ...plans.immutable import immutable
 from ..budget import CACHED, PlanningCost, amount_of, amounts_in
 from ..events import BudgetRaised, CancelAsked
 from ..fork import root_of
@@ -75,7 +76,7 @@ class RunPlanner(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class PlannedRun:
     """The outcome of a planning: a checked plan, the saved plans that it runs, its inputs, and the record of the planning."""
 

@@ -14,13 +14,12 @@ store's values, where the journal of the run has put them, too. DIGEST is the SH
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 
 import orjson
 
-from ...plans.immutable import immutable
+from ...plans.immutable import immutable, record
 from ...plans.values import digest
 from .store import Reusable
 
@@ -53,7 +52,7 @@ class Segment:
     values: Mapping[str, bytes]
 
 
-@dataclass(slots=True)
+@record
 class Line:
     """One result as text. Nobody changes it.
 

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, cast
 import orjson
 
 from ...errors import InputRejected, StoreError
-from ...plans.immutable import immutable
+from ...plans.immutable import immutable, record
 from ...plans.values import Json, digest, parse_canonical
 from ..events import Cause
 from ..limits import ARTIFACT_BYTES_MAX, LEASE_S, MIB
@@ -65,7 +65,7 @@ class OwnerName:
         return f"process {self.process or '?'} on host {self.host or '?'}"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class RunFilter:
     """Which runs a list has; what is `None` excludes none.
 
@@ -228,7 +228,7 @@ class Batch:
     objects: Mapping[str, StoredObject | None] = field(default_factory=lambda: NO_OBJECTS)
 
 
-@dataclass(slots=True)
+@record
 class Reusable:
     """A result that may stand for a later call with the same key. Nobody changes it.
 
@@ -352,7 +352,7 @@ class PlanVersion:
         }
 
 
-@dataclass(slots=True)
+@record
 class CallRecord:
     """What a call was made from: `explain` says by it which part of a later call differs. Nobody changes it.
 
@@ -380,7 +380,7 @@ class CallRecord:
         return cast("Mapping[str, Json]", parse_canonical(self.kept))
 
 
-@dataclass(slots=True)
+@record
 class ReuseEntries:
     """What calls leave for later ones.
 
@@ -1034,7 +1034,7 @@ def fenced(run_id: str, owner: str | None) -> StoreError:
 # the runs: no code has to update a counter when a run ends.
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class PlanUses:
     """What one saved plan was good for.
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, TypeAlias
 
 from ..format.shape import Draft, draft_of
-from ..immutable import immutable
+from ..immutable import immutable, record
 from ..plan import InnerPlan, Plan, PlanStep, Step
 from ..reports.paths import path_of
 from ..reports.problems import Problem
@@ -56,7 +56,7 @@ class Refs:
         return (*self.needs, *self.after) if self.after else self.needs
 
 
-@dataclass(slots=True)
+@record
 class PlanBody:
     """One list of steps, with the names in its scope.
 
@@ -101,7 +101,7 @@ class PlanBody:
         yield f"{self.where}.output", self.output
 
 
-@dataclass(slots=True)
+@record
 class Unit:
     """A whole plan, with its inner plans, among those that a check covers."""
 
@@ -112,7 +112,7 @@ class Unit:
     """Inner plans by name; the plan itself under `None`."""
 
 
-@dataclass(slots=True)
+@record
 class Bodies:
     """Every body that a plan may run; the first is the plan itself.
 

@@ -7,11 +7,11 @@ A body of a saved plan has no place in the plan that is checked, so its problems
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import lru_cache
 from typing import cast
 
-from ..immutable import immutable
+from ..immutable import immutable, record
 from ..limits import LIMITS, Limits
 from ..reports.errors import LocalProblem
 from ..reports.nearest import did_you_mean
@@ -27,7 +27,7 @@ from .body import Bodies, PlanBody
 _PLAIN_TEXT = {"type": "string"}
 
 
-@dataclass(slots=True)
+@record
 class ProblemList:
     """The problems that a check has found so far.
 
@@ -156,7 +156,7 @@ _Reading = tuple[Type, list[LocalProblem], list[LocalProblem]]
 """The type of a schema, its faults, and its warnings."""
 
 
-@dataclass(slots=True)
+@record
 class CheckContext:
     """One check in progress.
 

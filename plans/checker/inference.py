@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, cast
 
 from ..expressions.infer import Inferred, infer, infer_fields
 from ..expressions.nodes import Call, Field, Index, Name, Node, Slice
 from ..expressions.template import Leaf
+from ..immutable import record
 from ..plan import (
     PERSON,
     AgentStep,
@@ -109,7 +110,7 @@ SKIPPED_OUTPUT = "the output is null where it refers to a skipped step"
 """How the warning about such an output begins."""
 
 
-@dataclass(slots=True)
+@record
 class _TypedBody:
     """One body during inference.
 

@@ -8,11 +8,11 @@ item of `[]`) fits everything, so that one mistake is reported once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import MappingProxyType
 from typing import TypeAlias, cast
 
-from ..immutable import immutable
+from ..immutable import immutable, record
 from ..reports.errors import LocalProblem
 from ..reports.nearest import listing, nearest
 from ..types.show import type_text
@@ -98,7 +98,7 @@ def kind_of(member: Member) -> str:
             return "unknown"
 
 
-@dataclass(slots=True)
+@record
 class ExpressionProblems:
     """The problems of one expression.
 

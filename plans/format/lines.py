@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import yaml
 
+from ..immutable import record
 from ..reports.paths import Part, parts_of
 from .source import SourceError
 from .yaml_text import events_of
@@ -19,7 +20,7 @@ from .yaml_text import events_of
 _TOKEN = re.compile(r'[{}\[\],:]|"(?:[^"\\]|\\.)*"|[^\s{}\[\],:"]+')
 
 
-@dataclass(slots=True)
+@record
 class _Place:
     """A wanted place, or one on the way to it."""
 

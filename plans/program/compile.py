@@ -10,7 +10,6 @@ need an approval; sets past `VARIANTS_MAX` are joined, which errs on the side of
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 from ...errors import PlanRejected
@@ -27,7 +26,7 @@ from ..expressions.functions import EXPRESSION_VERSION, FUNCTIONS, METHODS
 from ..expressions.nodes import Call, Method, Node, walk
 from ..format.property_order import as_written
 from ..format.shape import Draft
-from ..immutable import immutable
+from ..immutable import immutable, record
 from ..plan import (
     AgentStep,
     AskPersonStep,
@@ -212,7 +211,7 @@ def _passed(survey: Survey, number: int, position: int, untrusted: int) -> int:
     return passed if labels.counted.control else passed & ~(CONTROL | REACH)
 
 
-@dataclass(slots=True)
+@record
 class _BodyCompiler:
     """Compiles one body for one set of untrusted inputs.
 

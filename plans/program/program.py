@@ -11,7 +11,6 @@ edges would not be, and linear in the size of the plan, where edges between all 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ..expressions.data_spans import NO_DATA, PromptData, Span
@@ -425,7 +424,7 @@ def _is_single(step: StepCode) -> bool:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Program:
     """A plan ready to run.
 

@@ -6,11 +6,13 @@ checker turns a `LocalProblem` into a `Problem` by putting the path of the templ
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 
+from ..immutable import immutable
 
-@dataclass(frozen=True, slots=True)
+
+@immutable
 class LocalProblem:
     """One thing wrong with a template, to the character.
 

@@ -10,11 +10,11 @@ keyword (`enum`, `const`, `default`, `x-..`) is data, even if it looks like a sc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import cast
 from urllib.parse import unquote
 
-from ..immutable import immutable
+from ..immutable import immutable, record
 from ..values import Json
 
 DEPTH_MAX = 64
@@ -60,7 +60,7 @@ ROOT = Place("", "")
 """The schema itself."""
 
 
-@dataclass(slots=True)
+@record
 class Documents:
     """A schema and the types that it may name."""
 

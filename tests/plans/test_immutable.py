@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 from dataclasses import dataclass, field, fields, replace
+from typing import ClassVar
 
 import pytest
-from firmplan.plans.immutable import immutable
+from firmplan.plans.immutable import immutable, record
 
 
 @immutable
@@ -82,3 +84,81 @@ def test_a_class_keeps_its_own_functions():
     """What the class defines is not replaced."""
     assert Own("a") == Own("b")
     assert (hash(Own("a")), repr(Own("a"))) == (7, "mine")
+
+
+@record
+class Counter:
+    """A record with all that is used."""
+
+    name: str
+    spent: int = 0
+    parts: list[int] = field(default_factory=list[int])
+    first: str = field(init=False, repr=False, compare=False)
+    shared: int = field(default=2, init=False)
+
+    def __post_init__(self) -> None:
+        self.first = self.name[:1]
+
+
+@dataclass(slots=True)
+class PlainCounter:
+    """The same, made by the standard library."""
+
+    name: str
+    spent: int = 0
+    parts: list[int] = field(default_factory=list[int])
+    first: str = field(init=False, repr=False, compare=False)
+    shared: int = field(default=2, init=False)
+
+    def __post_init__(self) -> None:
+        self.first = self.name[:1]
+
+
+@pytest.mark.parametrize("kind", [Counter, PlainCounter])
+def test_a_record_changes(kind):
+    """It is a dataclass in every other way, too."""
+    one = kind("ab")
+    assert (one.first, one.shared, one.parts) == ("a", 2, [])
+    assert one == kind("ab")
+    one.spent += 1
+    one.parts.append(1)
+    assert one != kind("ab")
+    assert repr(one) == f"{kind.__name__}(name='ab', spent=1, parts=[1], shared=2)"
+    assert replace(one, name="c").first == "c"
+    assert [each.name for each in fields(one)] == ["name", "spent", "parts", "first", "shared"]
+    assert kind.__match_args__ == ("name", "spent", "parts")
+    assert pickle.loads(pickle.dumps(one)) == copy.copy(one) == one
+    with pytest.raises(TypeError):
+        hash(one)
+    with pytest.raises(AttributeError):
+        one.other = 1
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'name'"):
+        kind()
+
+
+def test_signatures_are_those_of_dataclasses():
+    """What a reader of `help` sees."""
+    assert str(inspect.signature(Counter)) == str(inspect.signature(PlainCounter))
+    assert str(inspect.signature(Quick)) == str(inspect.signature(Plain))
+
+
+def test_whatever_is_not_just_fields_is_left_to_the_standard_library():
+    """A base, a class variable, a default that all instances would share."""
+
+    @immutable
+    class Inner(Quick):
+        """A class with a base."""
+
+        kind: ClassVar[str] = "inner"
+        last: int = 4
+
+    one = Inner("a")
+    assert (one.name, one.number, one.last, Inner.kind) == ("a", 3, 4, "inner")
+    assert one == Inner("a") != Inner("b")
+    with pytest.raises(ValueError, match="mutable default"):
+
+        @immutable
+        class Shared:
+            """A class with a list that all would share."""
+
+            parts: list[int] = []  # noqa: RUF012  # refused

@@ -17,10 +17,11 @@ import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
+from ...plans.immutable import record
 from .endpoint import AUTO, MODES, SCHEMA_FIRST, Endpoint, is_loopback
 from .errors import ModelError
 from .limits import EndpointLimits
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 _quiet: ContextVar[bool] = ContextVar("firmplan_model_call", default=False)
 
 
-@dataclass(slots=True)
+@record
 class _Shared:
     client: AsyncInstructor
     users: int = 0

@@ -22,7 +22,7 @@ from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, cast
 
-from ...plans.immutable import immutable
+from ...plans.immutable import immutable, record
 from ...plans.values import Json
 from ..timeouts import SparingTimeout, stalls
 from .answer import AnswerForm, InvalidAnswer, NoJson
@@ -98,7 +98,7 @@ class Usage:
         return asdict(self)
 
 
-@dataclass(slots=True)
+@record
 class UsageMeter:
     """The usage of all answered requests of a block and of the tasks that it starts."""
 

@@ -17,12 +17,12 @@ import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 from weakref import WeakKeyDictionary
 
-from ...plans.immutable import immutable
+from ...plans.immutable import immutable, record
 from ..timeouts import stalls
 from .endpoint import Endpoint
 from .errors import ModelError
@@ -37,7 +37,7 @@ STARTS_KEPT_MAX: Final = 1_000
 """Start times that a `RateLimiter` remembers; a faster rate is counted over a part of a second."""
 
 
-@dataclass(slots=True)
+@record
 class RequestBudget:
     """The requests and the time that a conversation has left.
 
@@ -161,7 +161,7 @@ class RateSource(Protocol):
 _Semaphores: TypeAlias = dict[tuple[str, str], asyncio.Semaphore]
 
 
-@dataclass(slots=True)
+@record
 class EndpointLimits:
     """The semaphores and rate limiters of all endpoints of one `Models`, and so of one engine.
 

@@ -24,7 +24,7 @@ from uuid import uuid4
 from ...errors import ConfigError, ToolError
 from ...plans.expressions.data_spans import NO_DATA, PromptData
 from ...plans.format.property_order import arranged
-from ...plans.immutable import immutable
+from ...plans.immutable import immutable, record
 from ...plans.program.program import AgentTurns
 from ...plans.reports.nearest import did_you_mean, listing
 from ...plans.values import Json, NotJson, canonical, digest, parse
@@ -436,7 +436,7 @@ class Models:
         return None
 
 
-@dataclass(slots=True)
+@record
 class _Tally:
     """The budget of a conversation, its cost and the verdicts of guards so far.
 

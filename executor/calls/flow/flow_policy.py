@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
 from ....errors import EngineBug
 from ....plans.checker.flow.labels import UNNAMED
 from ....plans.checker.flow.secrecy import READERS_KEY
-from ....plans.immutable import immutable
+from ....plans.immutable import immutable, record
 from ....plans.program.program import (
     ENDORSED,
     AskPerson,
@@ -121,7 +121,7 @@ class _Labelled:
         return self.is_controlled or bool(self.arguments)
 
 
-@dataclass(slots=True)
+@record
 class _Judgement:
     """What the policies say of the arguments of one call.
 

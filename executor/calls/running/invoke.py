@@ -13,12 +13,12 @@ import asyncio
 import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import CoroutineType
 from typing import Any, Final, TypeAlias, cast
 
 from ....errors import EngineBug, OutcomeUnknown, ToolError
-from ....plans.immutable import immutable
+from ....plans.immutable import immutable, record
 from ....plans.signature import Effect
 from ....plans.values import LARGE_BYTES, Json, canonical, is_spelled, parse_canonical
 from ....tools import Context, Tool
@@ -61,7 +61,7 @@ NOWHERE: Final[Mapping[str, Any]] = {}
 """Of calls outside a run: lines of the log about them name no step."""
 
 
-@dataclass(slots=True)
+@record
 class Returned:
     """The call returned a value. The value is never changed.
 

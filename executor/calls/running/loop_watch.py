@@ -14,9 +14,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from ....plans.immutable import record
 from ....tools.logbook import open_log
 from ...execution_tree import BLOCKED_HINT
 
@@ -44,7 +44,7 @@ class Blocked(NamedTuple):
         return round(time.monotonic() - self.since, 1)
 
 
-@dataclass(slots=True)
+@record
 class _Block:
     owner: Owner
     begin: float

@@ -13,11 +13,11 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from ....errors import ConfigError, ToolError
+from ....plans.immutable import immutable
 from ....tools.context import Context, resource_context
 from ....tools.failures import described, is_interruption
 from ....tools.logbook import masked_text, open_log
@@ -246,7 +246,7 @@ class OpenResources:
         ]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class ResourceTrial:
     """How a resource was opened and closed.
 

@@ -27,10 +27,10 @@ judges by labels.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import count as count_from
 
-from ...immutable import immutable
+from ...immutable import immutable, record
 from ...limits import LIMITS, Limits
 from ...plan import AgentStep, AskPersonStep, EndorseStep, Fallback, PlanForStep, PlanStep, Step, ToolStep
 from ...program.program import WORLD, Touch
@@ -101,7 +101,7 @@ class FlowSummary:
     stores: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
-@dataclass(slots=True)
+@record
 class Labels:
     """The labels of one body's steps.
 

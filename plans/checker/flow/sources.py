@@ -11,12 +11,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from operator import itemgetter
 from typing import TypeAlias
 
 from ...format.shape import Draft
-from ...immutable import immutable
+from ...immutable import immutable, record
 from ...plan import (
     AgentStep,
     AskPersonStep,
@@ -212,7 +212,7 @@ class Sources:
         return inputs | {name for name in self._tools.names if self._is_untrusted(name)}
 
 
-@dataclass(slots=True)
+@record
 class _Walk:
     """One walk from a value back to its sources, breadth first.
 

@@ -10,9 +10,10 @@ A body is looked at once, for all its callers together: an input varies if it do
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ...expressions.nodes import Field, Index, Literal, Name, Node
+from ...immutable import record
 from ...plan import AgentStep, AskPersonStep, AskStep, EndorseStep, PlanForStep, PlanStep, Step, ToolStep
 from ...program.program import Touch
 from ...signature import Effect, Signatures
@@ -21,7 +22,7 @@ from ..templates import Template
 from .world import conflict
 
 
-@dataclass(slots=True)
+@record
 class Variation:
     """What differs between the runs of one body.
 

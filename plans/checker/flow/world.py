@@ -13,12 +13,13 @@ In an inner plan one bit stands for what each resource held at the call. This mo
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ...immutable import record
 from ...program.program import WORLD, Touch
 
 
-@dataclass(slots=True)
+@record
 class World:
     """The resources of one body, while its steps are labelled in program order.
 
