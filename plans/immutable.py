@@ -87,15 +87,12 @@ def _quickly(of: type) -> type | None:
             if given is not MISSING and given.__class__.__hash__ is None:
                 return None  # the standard decorator says what is wrong
             made.default = given
-        elif given.kw_only is True or given.hash is not None:
+            continue
+        told = cast("Any", given)
+        if told.kw_only is True or told.hash is not None:
             return None
-        else:
-            made.default, made.default_factory, made.metadata = (
-                given.default,
-                given.default_factory,
-                given.metadata,
-            )
-            made.init, made.repr, made.compare = given.init, given.repr, given.compare
+        made.default, made.default_factory, made.metadata = told.default, told.default_factory, told.metadata
+        made.init, made.repr, made.compare = told.init, told.repr, told.compare
     own.pop("__dict__", None)
     own.pop("__weakref__", None)
     own["__slots__"] = tuple(found)
@@ -109,7 +106,8 @@ def _quickly(of: type) -> type | None:
 
 
 def _init_of(of: type, of_name: Mapping[str, Field[Any]]) -> Callable[..., None]:
-    parameters, lines = ["self"], []
+    parameters: list[str] = ["self"]
+    lines: list[str] = []
     names: dict[str, Any] = {"_factory": _FACTORY, "__name__": of.__module__}
     for name, each in of_name.items():
         value = name
@@ -129,13 +127,13 @@ def _init_of(of: type, of_name: Mapping[str, Field[Any]]) -> Callable[..., None]
     if hasattr(of, "__post_init__"):
         lines.append("    self.__post_init__()")
     exec(f"def __init__({', '.join(parameters)}):\n" + "\n".join(lines or ["    pass"]), names)  # noqa: S102  # names of fields alone, as the standard decorator does
-    init = cast("Any", names["__init__"])
+    init = names["__init__"]
     init.__qualname__ = f"{of.__qualname__}.__init__"
     init.__annotations__ = {
         **{name: each.type for name, each in of_name.items() if each.init},
         "return": None,
     }
-    return cast("Callable[..., None]", init)
+    return init  # type: ignore[no-any-return]
 
 
 # --- what they share
