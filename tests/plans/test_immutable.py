@@ -142,7 +142,7 @@ def test_signatures_are_those_of_dataclasses():
     assert str(inspect.signature(Quick)) == str(inspect.signature(Plain))
 
 
-def test_whatever_is_not_just_fields_is_left_to_the_standard_library():
+def test_classes_with_more_than_fields_are_as_of_the_standard_library():
     """A base, a class variable, a default that all instances would share."""
 
     @immutable
