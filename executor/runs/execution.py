@@ -199,9 +199,8 @@ class Execution:
         self._settling = set[str]()  # tasks whose planning waits for somebody, and is about to be released
         self._errors: dict[str, BaseException] = {}  # of runs whose work has stopped here
         self._patching: dict[str, asyncio.Task[str | None]] = {}  # by failed run: the run of its patched plan
-        self._settled_here = set[
-            str
-        ]()  # failed runs that this owner has until it is known whether there is a patch
+        # Failed runs that this owner has until it is known whether there is a patch.
+        self._settled_here: set[str] = set()
         self._tending: dict[str, asyncio.Task[None]] = {}  # by run: the work that patches its plan
         self._timers = Timers(facilities.clock, self._wake)
         self._wakes = asyncio.Semaphore(WAKES_MAX)
