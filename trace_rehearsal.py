@@ -157,8 +157,7 @@ class LearnedPlan:
 
 def _origin_text(each: StepOrigin) -> str:
     origin = each.origin
-    place = f"{each.step}.{origin.place}" if each.step else origin.place
-    return f"{place} = {shown(origin.template)}  [{KINDS[origin.kind]}]"
+    return f"{each.place} = {shown(origin.template)}  [{KINDS[origin.kind]}]"
 
 
 def learn_from_trace(
