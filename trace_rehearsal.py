@@ -237,17 +237,10 @@ class _Rehearsal:
         stand_ins = Toolset([self._stand_in(name) for name in names])
         # The tools as they are may refuse the plan (the report says so) where the stand-ins do not; what these refuse cannot run.
         report = check(self.proposal.plan, stand_ins)
-        if not report.ok:
-            return TraceRehearsal(
-                self.recording.name, len(calls), 0, 0, (f"the plan does not run: {report.errors[0]}",)
-            )
-        loop = Background()
-        try:
-            found = self._differences(call(loop.loop, self._executed(stand_ins, models)))
-        except InputRejected as error:
-            return TraceRehearsal(self.recording.name, len(calls), 0, 0, (f"the plan does not run: {error}",))
-        finally:
-            loop.close()
+        if report.ok:
+            found = self._found(stand_ins, models)
+        else:
+            found = [f"the plan does not run: {report.errors[0]}"]
         done = sum(each.expected is not None for each in self.made)
         return TraceRehearsal(
             self.recording.name,
@@ -256,6 +249,16 @@ class _Rehearsal:
             models.asked,
             tuple(masked(each, self.recording.hidden) for each in found),
         )
+
+    def _found(self, tools: Toolset, models: Models) -> list[str]:
+        """Run the plan, and return how its calls differ from those of the trace."""
+        loop = Background()
+        try:
+            return self._differences(call(loop.loop, self._executed(tools, models)))
+        except InputRejected as error:
+            return [f"the plan does not run: {error}"]
+        finally:
+            loop.close()
 
     async def _executed(self, tools: Toolset, models: Models) -> Run:
         """Return the run of the plan."""
