@@ -280,11 +280,6 @@ def _described(part: Json, root: Mapping[str, Json], path: str, room: int) -> It
 # --- lists to choose from
 
 
-def choice_line(tool: Signature) -> str:
-    """Return a tool in a list to choose from: its name, and the first sentence of its description."""
-    return choice_lines([tool])[0]
-
-
 def choice_lines(tools: Sequence[Signature]) -> list[str]:
     """Return tools in a list to choose from, each with what tells it apart from the others.
 

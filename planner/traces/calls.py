@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, cast
 
 from ...plans.signature import Effect, Signature, Signatures, properties_of
@@ -133,7 +133,7 @@ def _with_retries(calls: list[Call], dropped: list[Dropped]) -> list[Dropped]:
             None,
         )
         again = f"; the agent called it again ({later.traced.place})" if later is not None else ""
-        made.append(Dropped(each.traced, each.reason + again))
+        made.append(replace(each, reason=each.reason + again))
     return made
 
 

@@ -132,6 +132,12 @@ class Explained:
     wanted: list[Wanted] = field(default_factory=list[Wanted])
     secrets: dict[str, str] = field(default_factory=dict[str, str])
 
+    def add(self, part: Explained) -> None:
+        """Add how a part of the value was found."""
+        self.origins += part.origins
+        self.wanted += part.wanted
+        self.secrets |= part.secrets
+
 
 @dataclass(slots=True)
 class Explainer:
@@ -326,9 +332,7 @@ class Explainer:
                 made.template[cast("str", key)] = part.template
             else:
                 cast("list[Json]", made.template).append(part.template)
-            made.origins += part.origins
-            made.wanted += part.wanted
-            made.secrets |= part.secrets
+            made.add(part)
         if not keys:
             made.origins.append(Origin(place, "constant", made.template))
         return made

@@ -411,9 +411,7 @@ class StepDraft:
                 given = [cast("dict[str, Json]", case.value) for case in cases]
             part = self._explainer.explain([case.part(name) for case in cases], name, schema)
             cast("dict[str, Json]", made.template)[name] = part.template
-            made.origins += part.origins
-            made.wanted += part.wanted
-            made.secrets |= part.secrets
+            made.add(part)
         for place, value in made.secrets.items():
             self._keep_secret(made, place, value)
         return made
