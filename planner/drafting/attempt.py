@@ -139,7 +139,13 @@ def no_endpoint(
 
 
 def over_budget(task: str, limit: str, attempts: Sequence[Attempt]) -> PlanningFailed:
-    """Return the failure of a planning whose next request would pass a limit of its budget."""
+    """Return the failure of a planning whose next request would pass a limit of its budget.
+
+    Args:
+        task: The words.
+        limit: The name of the limit.
+        attempts: What was tried.
+    """
     head = f"no plan for the task {quoted_task(task)}: its planning would pass the budget's '{limit}'."
     advice = "What to do: raise the budget (`firmplan resume RUN --budget NAME=AMOUNT`), or save a plan that answers the task."
     return PlanningFailed(f"{head}\n{advice}", attempts, limit)

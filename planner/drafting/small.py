@@ -6,8 +6,8 @@ faults of a draft they hear one at a time. The answer is read here and becomes a
 
     {"calls": 1, "steps": [{"id": "a", "tool": "city", "args": {"name": "Oslo"}}], "output": "${a.population}"}
 
-Reading also settles what small models mean and do not write: references without their braces, an output that is the text of a formula, calls of
-tools inside expressions, numbers as text, and calls that nothing needs. Whatever else is wrong is left to the check. A plan in the full format is read as it is.
+Reading also corrects the usual slips of small models: references without their braces, an output that is the text of a formula, calls of
+tools inside expressions, numbers as text, and calls that nothing needs. All other faults are left to the check. A plan in the full format is read as it is.
 """
 
 from __future__ import annotations
@@ -140,7 +140,13 @@ def small_preview(
 def opening(
     request: PlanRequest, shown: Sequence[Tool], examples: Sequence[SavedPlan]
 ) -> tuple[Message, ...]:
-    """Return the messages that begin every request: the form, the tools, the nearest saved plan, the task."""
+    """Return the messages that begin every request: the form, the tools, the nearest saved plan, the task.
+
+    Args:
+        request: The request of the planning.
+        shown: The tools that the model is shown.
+        examples: Saved plans for similar tasks, the nearest first; the first one that has a short small form is shown.
+    """
     written = (small_form_of(each.plan) for each in examples)
     fitting = (each for each in written if each is not None and len(each) <= EXAMPLE_CHARACTERS_MAX)
     return small_messages(request, shown, next(fitting, None))

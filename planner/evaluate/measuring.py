@@ -181,7 +181,7 @@ class Score:
         calls: Whether the calls that a run made are the expected ones.
         saved: Whether the expected saved plan answered the task.
         run_usage: The usage of models in the run and its patches.
-        react: What the ReAct loop came to; `None`: there was none.
+        react: The result of the ReAct loop; `None`: there was none.
         seconds: The time from the task to the plan.
         plan: The plan.
         error: Why there is no plan, or why its run gave no output.
@@ -262,7 +262,13 @@ def score_of(plan: Plan, attempts: tuple[Attempt, ...], seconds: float, expected
 
 
 def no_plan(attempts: tuple[Attempt, ...], seconds: float, error: str) -> Score:
-    """Return the score of a planning that failed."""
+    """Return the score of a planning that failed.
+
+    Args:
+        attempts: The attempts of the planning.
+        seconds: Its time.
+        error: Why there is no plan.
+    """
     return Score(
         valid=False,
         valid_first=False,
@@ -325,7 +331,7 @@ def _holds(output: Json, part: Json) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ReactScore:
-    """What a ReAct loop came to.
+    """The result of a ReAct loop, scored.
 
     Attributes:
         run: The loop.

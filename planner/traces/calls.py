@@ -121,7 +121,7 @@ def read_calls(trace: Trace, tools: Signatures) -> tuple[list[Call], list[Droppe
 
 
 def _with_retries(calls: list[Call], dropped: list[Dropped]) -> list[Dropped]:
-    """Say of a failed call that the agent repeated it, where a later call of the tool succeeded."""
+    """Return the dropped calls; the reason of each says where the agent called the tool again with success."""
     made: list[Dropped] = []
     for each in dropped:
         later = next(

@@ -67,8 +67,8 @@ class Candidate:
 
     Attributes:
         rank: Lower is better.
-        template: What would stand in the plan.
-        kind: What it is.
+        template: The template that the plan would have.
+        kind: The kind of origin.
         why: What is odd about it, as the rest of a sentence; empty if nothing is.
     """
 
@@ -83,9 +83,9 @@ class Origin:
     """The origin of one argument, or of a part of one.
 
     Attributes:
-        place: Such as `body`, or `items[0].id`.
-        kind: What it is.
-        template: What stands in the plan.
+        place: The argument, or the part of one, such as `body` or `items[0].id`.
+        kind: The kind of origin.
+        template: The template in the plan.
         why: What is odd about it, as the rest of a sentence; empty if nothing is.
         alternatives: Other explanations, the best first.
     """
@@ -106,7 +106,7 @@ class Wanted:
         name: The nearest name.
         schema: Its type.
         values: The values, one a case.
-        marker: What stands for it in templates until there is a step that makes it.
+        marker: The text in its place in templates until there is a step that makes it.
     """
 
     place: str
@@ -121,9 +121,9 @@ class Explained:
     """The template of a value, and how it was found.
 
     Attributes:
-        template: What stands in the plan; markers stand for what a model makes.
+        template: The template in the plan; markers stand for values that a model makes.
         origins: The origin of each part.
-        wanted: What a model makes.
+        wanted: The values that a model has to make.
         secrets: Argument -> value of the secrets.
     """
 
@@ -189,7 +189,13 @@ class Explainer:
         )
 
     def candidates(self, cases: Sequence[Case], name: str, schema: Mapping[str, Json]) -> list[Candidate]:
-        """Return the origins that give the right value in all cases, the best first."""
+        """Return the origins that give the right value in all cases, the best first.
+
+        Args:
+            cases: Where the value is needed.
+            name: The name of the argument.
+            schema: Its type.
+        """
         made: dict[bytes, Candidate] = {}
         for each in self._proposed(cases, name, schema):
             key = canonical(each.template)
