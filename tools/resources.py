@@ -202,6 +202,10 @@ class Resource(Generic[T]):
                 )
         return found
 
+    def key_in(self, given: Mapping[Any, object]) -> Any:
+        """Return the key under which a mapping has what stands for the resource: itself, its function, or the type that it gives; `None`: none of them."""
+        return next((key for key in (self, self.fn, self.gives) if key in given), None)
+
     @property
     def where(self) -> str:
         """Its name for messages."""
