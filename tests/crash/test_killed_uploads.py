@@ -14,9 +14,7 @@ from object_child import PLAN, World, run_child, tools_of
 from s3_server import S3Server
 from seeds import seeds
 
-TICKS_MAX = (
-    60  # more than the run has, whose commits are more where the machine is busy: the last ones do not kill
-)
+TICKS_MAX = 60  # more than the run has, also on a busy machine: the last ones do not kill
 IN_A_FILE = 15  # while a file is being written
 PLACES = ("bucket", "folder")
 
