@@ -582,7 +582,17 @@ def shown_to_person(action: AskPerson, call: CanonicalValue) -> CanonicalValue:
 
 
 def evaluate_bool(formula: Formula, scope: Mapping[str, Json | Skipped], where: str) -> bool:
-    """Return a condition's value. Raises: EvaluationError: also if it is no boolean. RefersToSkipped."""
+    """Return a condition's value.
+
+    Args:
+        formula: The condition.
+        scope: What it sees.
+        where: The key that has it, for the message: `when`, `until`.
+
+    Raises:
+        EvaluationError: It has no value, or one that is no boolean.
+        RefersToSkipped: It refers to a skipped step.
+    """
     value = formula.evaluate(scope)
     if not isinstance(value, bool):
         raise EvaluationError("not-a-bool", f"`{where}` needs a boolean, found {kind_of(value)}")

@@ -165,7 +165,17 @@ async def find_blobs(store: Store, args: bytes) -> CallBlobs:
 
 
 async def keep_files(store: Store, blobs: CallBlobs, now: Callable[[], float]) -> None:
-    """Write the files that a call has saved to the store. Raises: ToolError: one is not as it was saved; StoreError."""
+    """Write the files that a call has saved to the store.
+
+    Args:
+        store: Where they are kept.
+        blobs: Those of the call.
+        now: The time, since which nothing else need name them yet.
+
+    Raises:
+        ToolError: One is not as it was saved.
+        StoreError: The store cannot be read or written.
+    """
     for name, path in blobs.made_files.items():
         try:
             with await asyncio.to_thread(path.open, "rb") as file:

@@ -248,6 +248,7 @@ class Archive:
 
     def note_end(self, run_id: str) -> None:
         """Note that a caller got the end of a run from its resume: a later resume is a mistake."""
+        # Bounded: whoever resumes a run twice after so many others have ended is told that it has ended, as after a restart.
         self._returned[run_id] = None
         if len(self._returned) > RETURNED_MAX:
             del self._returned[next(iter(self._returned))]
@@ -271,6 +272,9 @@ class Archive:
         """Return a run that has just ended in this process, without asking the store: an ended run never changes."""
         recent = self._recent.find(run_id)
         return recent.run if recent is not None and recent.machine.status is not None else None
+
+    # A snapshot is a function of the row and the journal, so it may be kept as long as neither has grown. What changes without a record (whether
+    # anybody drives the run, which worker could not go on with it) is added at each question instead.
 
     async def snapshot_of(self, row: RunRow) -> Run:
         """Return the run of a row that was just read, as it stands."""
@@ -354,7 +358,17 @@ class Archive:
     async def save_file(
         self, path: Path, *, media_type: str | None, name: str, now: Callable[[], float]
     ) -> Artifact:
-        """Keep a file of any size, and return the artifact that stands for it. Raises: InputRejected: it cannot be read, or is too large."""
+        """Keep a file of any size, and return the artifact that stands for it.
+
+        Args:
+            path: The file.
+            media_type: Of the bytes; `None`: as the artifact's name tells.
+            name: Of the artifact.
+            now: The time, in Unix seconds.
+
+        Raises:
+            InputRejected: It cannot be read, or is too large.
+        """
         try:
             with _as_rejected():
                 check_artifact_file((await asyncio.to_thread(path.stat)).st_size)
@@ -369,13 +383,33 @@ class Archive:
     async def save_pieces(
         self, pieces: AsyncIterator[bytes], *, media_type: str | None, name: str, now: Callable[[], float]
     ) -> Artifact:
-        """Keep the bytes that some pieces make together. Raises: InputRejected: they are too many."""
+        """Keep the bytes that some pieces make together.
+
+        Args:
+            pieces: The bytes, in pieces of any size.
+            media_type: As of `save_file`.
+            name: As of `save_file`.
+            now: As of `save_file`.
+
+        Raises:
+            InputRejected: They are too many.
+        """
         with _as_rejected():
             digest, size = await keep_pieces(self._store, _bounded(pieces), now)
         return Artifact(digest=digest, media_type=media_type or media_type_of(name), size=size, name=name)
 
     async def save_artifact(self, data: bytes, *, media_type: str | None, name: str, at: float) -> Artifact:
-        """Keep bytes, and return the artifact that stands for them. Raises: InputRejected: they are too many."""
+        """Keep bytes, and return the artifact that stands for them.
+
+        Args:
+            data: The bytes.
+            media_type: As of `save_file`.
+            name: As of `save_file`.
+            at: Unix seconds.
+
+        Raises:
+            InputRejected: They are too many.
+        """
         with _as_rejected():
             check_artifact(len(data))
         artifact = Artifact.of_bytes(data, media_type=media_type, name=name)
@@ -470,7 +504,18 @@ class Archive:
         tenant: str = "",
         where: RunFilter = EVERY_RUN,
     ) -> RunPage:
-        """Return a page of runs, newest first, of one tenant or, if it is empty, of all. Raises: InputRejected: a bad limit, status, cursor or filter."""
+        """Return a page of runs, newest first, of one tenant or, if it is empty, of all.
+
+        Args:
+            status: Only runs of this status.
+            limit: Most runs of the page.
+            cursor: What an earlier page gave; `None`: the first page.
+            tenant: Whose runs; empty: of all.
+            where: Only runs that this filter lets through.
+
+        Raises:
+            InputRejected: A bad limit, status, cursor or filter.
+        """
         count_of("limit", limit, least=1, most=LIMIT_MAX)
         if status is not None and status not in [known.value for known in RunStatus]:
             known = ", ".join(known.value for known in RunStatus)

@@ -181,18 +181,9 @@ class Asked:
         ]
         if not waiting:
             return [ruling]  # refused later, with a list of the leaves that do wait
-        if (
-            ruling.attempt is not None
-            or ruling.verdict in ("done", "answer")
-            or (ruling.verdict == "approve" and ruling.given)
-        ):
-            what = (
-                "attempt"
-                if ruling.attempt is not None
-                else "edit"
-                if ruling.verdict == "approve"
-                else ruling.verdict
-            )
+        own = {"attempt": ruling.attempt is not None, "edit": ruling.verdict == "approve" and ruling.given}
+        own |= {each: ruling.verdict == each for each in ("done", "answer")}
+        if what := next((name for name, is_given in own.items() if is_given), None):
             raise InputRejected(f"'{what}' applies to one call only; name the call: {listing(waiting)}")
         # Parts that are decided are left alone: repeating "approve all" after some single decisions must not conflict with them.
         decided = {key.step for key in self.pending if key.about == ruling.about}

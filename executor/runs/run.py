@@ -480,6 +480,8 @@ _NOT_BEGUN: Final = StepView(State.PENDING.value)
 """The view of each step of a run that has not begun: a submission is answered with it."""
 
 
+# The machine knows parts (items, iterations, inner steps), and readers ask for steps. Everything that a view says of a step with parts follows from
+# its parts here, and is stored nowhere: so no version can store it differently.
 def _views_of(machine: Machine) -> dict[str, StepView]:
     views: dict[str, StepView] = {part.path: _view(part) for part in walk(machine.root)}
     if machine.fork.past_writes or machine.fork.unknown or machine.fork.done_writes:
@@ -643,8 +645,11 @@ def _view(part: Iteration) -> StepView:
     ends = [iteration.finished for iteration in iterations if iteration.finished is not None]
     starts = [iteration.started for iteration in iterations if iteration.started is not None]
     is_over = part.state in TERMINAL
-    failure = _own_failure(part, iterations)
-    asked = _undecided(part, iterations)
+    # What is of one call alone is shown only where the part is that call: nobody decides about several calls together.
+    leaf = iterations[0] if len(iterations) == 1 and iterations[0].path == part.path else None
+    failure = part.failure or (leaf.failure if leaf is not None else None)
+    attempt = undecided_attempt(leaf) if leaf is not None else None
+    asked = leaf if attempt is not None else None
     return StepView(
         status=_status(part, iterations),
         output=part.output.value if part.output else None,
@@ -657,8 +662,8 @@ def _view(part: Iteration) -> StepView:
         reason=_reason(part, iterations),
         output_digest=part.output.digest if part.output else None,
         args=_shown(asked),
-        attempt=undecided_attempt(asked) if asked is not None else None,
-        decision=_decision(part, iterations),
+        attempt=attempt,
+        decision=leaf.decision.to_dict() if leaf is not None and leaf.decision is not None else None,
         guards=_guards(iterations),
         until=None if is_over else _until(iterations),
         asked_again=(asked.why_anew or None) if asked is not None else None,
@@ -714,26 +719,6 @@ def _status(part: Iteration, iterations: list[Iteration]) -> str:
     if worst in (State.READY, State.PENDING):
         return State.RUNNING.value if is_under_way else State.PENDING.value
     return worst.value
-
-
-def _decision(part: Iteration, iterations: list[Iteration]) -> Json:
-    """Return the decision of a person about the only call of a leaf."""
-    if len(iterations) != 1 or iterations[0].path != part.path or iterations[0].decision is None:
-        return None
-    return iterations[0].decision.to_dict()
-
-
-def _undecided(part: Iteration, iterations: list[Iteration]) -> Iteration | None:
-    """Return the only call of a leaf if a person has to decide about it."""
-    if len(iterations) != 1 or iterations[0].path != part.path:
-        return None
-    return iterations[0] if undecided_attempt(iterations[0]) is not None else None
-
-
-def _own_failure(part: Iteration, iterations: list[Iteration]) -> Failure | None:
-    if part.failure is not None:
-        return part.failure
-    return iterations[0].failure if len(iterations) == 1 and iterations[0].path == part.path else None
 
 
 def _reason(part: Iteration, iterations: list[Iteration]) -> str | None:

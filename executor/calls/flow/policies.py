@@ -189,7 +189,13 @@ class Policies:
                 raise ConfigError(f"policies: expected a list of Policy, found {policy!r}")
 
     def rule_for(self, tool: str, argument: str, fits: str | None) -> str | None:
-        """Return the name of the rule that admits untrusted data at an argument, or decides about it; the `FlowRules` of a check."""
+        """Return the name of the rule that admits untrusted data at an argument, or decides about it; the `FlowRules` of a check.
+
+        Args:
+            tool: Name of the tool.
+            argument: Name of the argument.
+            fits: The default rule that the argument fits; `None`: none.
+        """
         deciding = next((policy.name for policy in self._given if policy.is_about(tool, argument)), None)
         return deciding or (fits if self._has_defaults else None)
 
@@ -221,7 +227,15 @@ class Policies:
         return any(fnmatchcase(tool, policy.tool) for policy in self._given)
 
     def judge(self, tool: str, argument: str, value: Json, labels: ValueLabels) -> Opinion | None:
-        """Return the opinion about an argument; `None`: nobody has one."""
+        """Return the opinion about an argument; `None`: nobody has one.
+
+        Args:
+            tool: Name of the tool.
+            argument: Name of the argument.
+            value: Its value in this call.
+            labels: What is known of the value.
+        """
+        # All policies are asked, also after the first opinion: a later one may be stricter, and the order in which a user writes them decides nothing.
         found: dict[Verdict, str] = {}
         for policy in self._given:
             if policy.is_about(tool, argument) and (verdict := policy.judge(value, labels)) is not None:
@@ -286,6 +300,7 @@ class KnownValues:
         self._code_of = code_of
         self._task = _trusted_words(header)
         self._words: dict[str, bool] = {}
+        # By canonical bytes, so that equal values are one entry whatever their Python types; made when the first labelled call asks.
         self._given: set[bytes] | None = None
         self._results: dict[str, frozenset[bytes]] = {}
 
