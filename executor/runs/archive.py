@@ -31,6 +31,7 @@ from ...errors import (
 )
 from ...plans import Plan
 from ...plans.format.shape import describe
+from ...plans.immutable import frozen
 from ...plans.python_types import Inputs
 from ...plans.reports.nearest import short
 from ...plans.values import Json, canonical
@@ -98,7 +99,7 @@ RETURNED_MAX: Final = 10_000  # ended runs that the archive remembers `resume` t
 Value = TypeVar("Value")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunSummary:
     """A line in a list of runs.
 
@@ -133,7 +134,7 @@ class RunSummary:
         return _cursor(self.created, self.id)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunPage:
     """Some runs, newest first; `cursor` asks for the next page, `None`: there is none.
 

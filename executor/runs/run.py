@@ -15,6 +15,7 @@ from typing_extensions import TypeVar
 
 from ...errors import RunFailed
 from ...plans.durations import time_text
+from ...plans.immutable import frozen
 from ...plans.reports.nearest import listing
 from ...plans.values import Json
 from ..budget import CACHED, GUARDS, added_verdicts, is_priced
@@ -70,7 +71,7 @@ WENT_WRONG = (State.FAILED, State.CANCELLED)
 WORST = (State.INDETERMINATE, State.RUNNING, State.WAITING, State.READY, State.PENDING)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunError:
     """One failure.
 
@@ -98,7 +99,7 @@ class RunError:
         return data
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepView:
     """The snapshot of one step, item or iteration.
 

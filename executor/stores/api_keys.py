@@ -12,10 +12,11 @@ import re
 import secrets
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from ...errors import InputRejected, StoreError
+from ...plans.immutable import frozen
 from ...plans.reports.nearest import did_you_mean, listing
 from ...plans.values import Json
 
@@ -33,7 +34,7 @@ DIGEST_WORD: Final = "sha256"  # begins digests, and so no qualified name of a p
 _KEY: Final = re.compile(r"fpk_([0-9a-f]{16})_[A-Za-z0-9_-]{43}")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ApiKey:
     """A key of the store.
 

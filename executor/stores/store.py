@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, cast
 import orjson
 
 from ...errors import InputRejected, StoreError
-from ...plans.immutable import immutable, record
+from ...plans.immutable import frozen, immutable, record
 from ...plans.values import Json, digest, parse_canonical
 from ..events import Cause
 from ..limits import ARTIFACT_BYTES_MAX, LEASE_S, MIB
@@ -316,7 +316,7 @@ def digest_of_plan(name: str, text: str, digest: str, saved: float, author: str 
     return hashlib.sha256(f"{name}\n{digest}\n{float(saved)!r}\n{text}{by}".encode()).digest()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PlanVersion:
     """One version that the name of a saved plan had.
 
@@ -411,7 +411,7 @@ def merged_reuse(batches: Sequence[Batch]) -> ReuseEntries | None:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CacheStats:
     """How large the reuse index is.
 
@@ -476,7 +476,7 @@ class DecisionKey:
     about: Literal["call", "outcome"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pruned:
     """What was removed since nothing referred to it: how many values, of how many bytes in all."""
 

@@ -19,10 +19,10 @@ import re
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, cast
 
-from ...plans.immutable import immutable, record
+from ...plans.immutable import frozen, immutable, record
 from ...plans.values import Json
 from ..timeouts import SparingTimeout, stalls
 from .answer import AnswerForm, InvalidAnswer, NoJson
@@ -63,7 +63,7 @@ class Message:
         return {"role": self.role, "content": self.content}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Usage:
     """The cost of model calls.
 
