@@ -7,7 +7,6 @@ compares every conclusion and digest with the records, so a changed journal or p
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import suppress
@@ -29,6 +28,7 @@ from ...errors import (
     StoreError,
     ToolError,
 )
+from ...lazy_imports import late_pattern
 from ...plans import Plan
 from ...plans.format.shape import describe
 from ...plans.immutable import frozen
@@ -83,7 +83,7 @@ from .run import (
     with_planning,
 )
 
-PLAN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
+PLAN_NAME: Final = late_pattern(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 UNFIT: Final = "unfit-worker"  # the warning of a run that waits for a worker whose tools fit
 RECENT_MAX: Final = 32  # runs whose last snapshot is kept in memory
 HIDDEN: Final = (
