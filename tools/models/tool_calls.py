@@ -92,7 +92,7 @@ _PROSE: Final = frozenset({"description", "title", "examples", "default"})
 
 @immutable
 class NativeMessage:
-    """One message of such a conversation, as it goes over the wire."""
+    """One message with tool calls, or with the result of one, as it goes over the wire."""
 
     document: Mapping[str, Json]
 
@@ -114,7 +114,7 @@ class NativeTurn:
     """
 
     told: AgentTurns
-    added: tuple[NativeMessage, ...] = ()
+    added: tuple[Message, ...] = ()
     is_strict: bool = True
     is_parallel: bool = True
     opening: tuple[Message, ...] = ()
@@ -150,7 +150,8 @@ class NativeTurn:
 
     def key(self) -> Json:
         """Return what decides the answer, as JSON."""
-        return {"messages": [message.to_dict() for message in self.messages()], "tools": list(self._tools())}
+        messages = [cast("Json", message.to_dict()) for message in self.messages()]
+        return {"messages": messages, "tools": list(self._tools())}
 
     def _tools(self) -> Iterator[dict[str, Json]]:
         for wire, tool in zip(self.names, self.told.tools, strict=True):
@@ -166,18 +167,17 @@ class NativeTurn:
             function |= {"parameters": closed, "strict": True}
         return {"type": "function", "function": function}
 
-    def messages(self) -> Iterator[NativeMessage]:
+    def messages(self) -> Iterator[Message | NativeMessage]:
         """Yield the messages. Each marks its own data, so that it is the same in every later turn."""
         told = self.told
         *head, question = self.opening or (
             Message("user", mark(["# Goal\n", *cut_spans(told.goal, told.goal_data)])),
         )
         words = head.pop(0).content if head and head[0].role == "system" else ""
-        yield _said("system", self._system(words))
-        for message in head:
-            yield _said(message.role, message.content)
+        yield Message("system", self._system(words))
+        yield from head
         left_out = f"\n\n(the first {told.left_out} calls are left out)" if told.left_out else ""
-        yield _said("user", question.content + left_out)
+        yield Message("user", question.content + left_out)
         calls_before = told.left_out
         for turn in told.turns:
             yield from self._turn(turn, calls_before)
@@ -199,9 +199,9 @@ class NativeTurn:
         notes = [words, mark(parts), "" if DATA_NOTE in words else DATA_NOTE]
         return "\n\n".join(note for note in notes if note)
 
-    def _turn(self, turn: AgentTurn, calls_before: int) -> Iterator[NativeMessage]:
+    def _turn(self, turn: AgentTurn, calls_before: int) -> Iterator[Message | NativeMessage]:
         if not turn.calls:
-            yield _said("user", turn.note)
+            yield Message("user", turn.note)
             return
         wire = {name: at for at, name in self.names.items()}
         # Nine letters and digits: some endpoints take no other id.
@@ -375,15 +375,6 @@ def _is_closed(schema: Mapping[str, Json]) -> bool:
     if not isinstance(properties, dict):
         return "additionalProperties" in schema and not required
     return set(properties) == set(map(str, required)) and bool(properties or "additionalProperties" in schema)
-
-
-def _said(role: str, content: str) -> NativeMessage:
-    return NativeMessage({"role": role, "content": content})
-
-
-def said_again(raw: str, plea: str) -> tuple[NativeMessage, ...]:
-    """Return the messages that ask for an answer once more: what the model wrote, as text, and why it does not do."""
-    return (*((_said("assistant", writable(raw)),) if raw.strip() else ()), _said("user", plea))
 
 
 def _free(name: str, taken: Mapping[str, object]) -> str:
