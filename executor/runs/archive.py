@@ -126,7 +126,7 @@ class RunSummary:
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: getattr(self, name) for name in self.__match_args__}
 
     @property
     def cursor(self) -> str:

@@ -146,7 +146,7 @@ class StepView:
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
         # Not `report_json`: it takes twice as long, and a large run has thousands of these.
-        data: dict[str, Json] = {name: getattr(self, name) for name in self.__slots__}
+        data: dict[str, Json] = {name: getattr(self, name) for name in self.__match_args__}
         data["error"] = self.error.to_dict() if self.error is not None else None
         return data
 

@@ -431,7 +431,7 @@ class CacheStats:
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: getattr(self, name) for name in self.__match_args__}
 
 
 @immutable
