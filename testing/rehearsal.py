@@ -34,7 +34,7 @@ from ..executor.events import Answered, Approved, Denied
 from ..executor.fork import Fork, root_of
 from ..executor.journal.header import Header, default_seed
 from ..executor.journal.toolset_lock import ToolLock, ToolsetLock, tool_names
-from ..executor.planning_loop import ASKED, PLAN
+from ..executor.loops import ASKED, PLAN
 from ..executor.review.recall import Recall, recall
 from ..executor.runs.execution import Execution
 from ..executor.runs.owner import MemoryPresence

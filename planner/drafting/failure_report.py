@@ -165,7 +165,7 @@ class Disclosures:
             },
             disclosure(labels.summary.output | labels.of(body.output)),
             {id_: [ids[other] for other in refs.needs] for id_, refs in zip(ids, body.refs, strict=True)},
-            [ids[other] for other in labels.referred(body.output)],
+            [ids[other] for other in labels.body.referred(body.output)],
             {id_: [*properties_of(tool.parameters)] for id_, tool in called.items()},
             texts,
         )
