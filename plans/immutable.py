@@ -82,7 +82,8 @@ def _init_on_first_use(made: Any) -> Callable[..., None]:  # noqa: ANN401  # the
 
 def _init_of(made: Any, *, is_frozen: bool = False) -> Callable[..., None]:  # noqa: ANN401  # the class
     """Return the `__init__` that the standard decorator would make."""
-    parameters, lines = ["self"], []
+    parameters: list[str] = ["self"]
+    lines: list[str] = []
     names: dict[str, Any] = {"_factory": _FACTORY, "_set": object.__setattr__, "__name__": made.__module__}
     for each in fields(made):
         name = value = each.name
@@ -102,7 +103,7 @@ def _init_of(made: Any, *, is_frozen: bool = False) -> Callable[..., None]:  # n
     if hasattr(made, "__post_init__"):
         lines.append("    self.__post_init__()")
     exec(f"def __init__({', '.join(parameters)}):\n" + "\n".join(lines or ["    pass"]), names)  # noqa: S102  # names of fields alone, as the standard decorator does
-    init = cast("Any", names["__init__"])
+    init = names["__init__"]
     init.__qualname__ = f"{made.__qualname__}.__init__"
     init.__annotations__ = {
         **{each.name: each.type for each in fields(made) if each.init},

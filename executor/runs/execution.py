@@ -53,8 +53,7 @@ from .replays import Replays
 from .run import Run
 from .store_care import RunsDeleted, StoreCare
 from .submission import NewRuns, Submissions
-from .timers import Timers
-from .watch import LOOK_S, Takeover, Watch
+from .watch import LOOK_S, Takeover, Timers, Watch
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
