@@ -95,15 +95,29 @@ class Owner:
         self._presence.release(self.name)
         self.lease.close()
 
+    async def leave(self, store: Store) -> None:
+        """Let others take over at once what this owner still has as it closes, such as failed runs whose plans were being patched."""
+        if self._held:
+            with suppress(StoreError):  # then they wait for the end of the lease
+                await store.end_beat(self.name)
+
     # --- runs
 
-    async def claim(self, store: Store, run_id: str, *, by_force: bool = False) -> RunRow | None:
-        """Become the owner of a run that no living owner has; `None`: another owner has it, or there is no such run.
+    async def claim(
+        self,
+        store: Store,
+        run_id: str,
+        *,
+        by_force: bool = False,
+        is_wanted: Callable[[RunRow], bool] | None = None,
+    ) -> RunRow | None:
+        """Become the owner of a run that no living owner has; `None`: another owner has it, it is not wanted, or there is no such run.
 
         Args:
             store: Where the run is.
             run_id: The run.
             by_force: Whether a living owner loses it.
+            is_wanted: As in `Store.claim`.
         """
         if run_id in self._held:
             return None
@@ -126,7 +140,9 @@ class Owner:
         try:
             await self._let_go_of_kept(store)
             began = elapsed_s()
-            row = await store.claim(run_id, self.name, is_alive=is_alive, by_force=by_force)
+            row = await store.claim(
+                run_id, self.name, is_alive=is_alive, by_force=by_force, is_wanted=is_wanted
+            )
         except BaseException:
             self._is_unsure = True  # the store may have done it all the same
             raise
