@@ -157,8 +157,7 @@ class LearnedPlan:
 
 def _origin_text(each: StepOrigin) -> str:
     origin = each.origin
-    place = f"{each.step}.{origin.place}" if each.step else origin.place
-    return f"{place} = {shown(origin.template)}  [{KINDS[origin.kind]}]"
+    return f"{each.place} = {shown(origin.template)}  [{KINDS[origin.kind]}]"
 
 
 def learn_from_trace(
@@ -229,7 +228,7 @@ class _Rehearsal:
     bound: list[bytes] = field(default_factory=list[bytes])
 
     def run(self) -> TraceRehearsal:
-        """Return what became of the run."""
+        """Run the plan with the results of the trace, and return how it went."""
         calls = self.recording.calls
         names = sorted({each.name for each in calls})
         self.types = {name: self._types(name) for name in names}
@@ -238,17 +237,10 @@ class _Rehearsal:
         stand_ins = Toolset([self._stand_in(name) for name in names])
         # The tools as they are may refuse the plan (the report says so) where the stand-ins do not; what these refuse cannot run.
         report = check(self.proposal.plan, stand_ins)
-        if not report.ok:
-            return TraceRehearsal(
-                self.recording.name, len(calls), 0, 0, (f"the plan does not run: {report.errors[0]}",)
-            )
-        loop = Background()
-        try:
-            found = self._differences(call(loop.loop, self._executed(stand_ins, models)))
-        except InputRejected as error:
-            return TraceRehearsal(self.recording.name, len(calls), 0, 0, (f"the plan does not run: {error}",))
-        finally:
-            loop.close()
+        if report.ok:
+            found = self._found(stand_ins, models)
+        else:
+            found = [f"the plan does not run: {report.errors[0]}"]
         done = sum(each.expected is not None for each in self.made)
         return TraceRehearsal(
             self.recording.name,
@@ -257,6 +249,16 @@ class _Rehearsal:
             models.asked,
             tuple(masked(each, self.recording.hidden) for each in found),
         )
+
+    def _found(self, tools: Toolset, models: Models) -> list[str]:
+        """Run the plan, and return how its calls differ from those of the trace."""
+        loop = Background()
+        try:
+            return self._differences(call(loop.loop, self._executed(tools, models)))
+        except InputRejected as error:
+            return [f"the plan does not run: {error}"]
+        finally:
+            loop.close()
 
     async def _executed(self, tools: Toolset, models: Models) -> Run:
         """Return the run of the plan."""
@@ -362,7 +364,7 @@ class _Rehearsal:
         return found
 
     def _extra(self, each: _MadeCall) -> str:
-        """Say of a call that the trace does not have it, and how it differs from the nearest one that is left."""
+        """Return the sentence about a call that the trace does not have: how it differs from the nearest call of the trace that the plan has not made."""
         taken = {made.expected for made in self.made}
         near = [
             differences(parse(self.bound[at]), parse(each.args))

@@ -33,7 +33,6 @@ from .command import DISPATCHES
 from .config import (
     COMMAND_LINE,
     SERVER_BUDGET_MAX,
-    OpenApiTable,
     Settings,
     read_server_key,
     read_settings,
@@ -113,7 +112,9 @@ class Invocation:
                 return Toolset()
             loaded = Toolset.load(self.settings.tools) if self.settings.tools else Toolset()
             for name, table in self.settings.openapi.items():
-                loaded += _document_tools(name, table, self.settings.origin("openapi"))
+                with _entry_named(self.settings, "openapi", name):
+                    described = Toolset.from_openapi(table.document, **table.settings())
+                loaded += described
             trusting = loaded.with_default_trust(self.settings.default_trust)
             self._toolset = trusting.with_default_results(self.settings.results)
         return self._toolset
@@ -263,15 +264,14 @@ class Invocation:
     @asynccontextmanager
     async def reach_server(self) -> AsyncGenerator[RemoteEngine]:
         """Yield the engine of the server that the settings name. Raises: ConfigError: an option is not for a server."""
-        from ..client import AsyncClient  # noqa: PLC0415  # loads an HTTP client
-        from .remote import RemoteEngine, RetryNote  # noqa: PLC0415  # the same
+        from .remote import RemoteEngine, RetryNote  # noqa: PLC0415  # loads an HTTP client
 
         url = self.server
         assert url is not None, "only commands at a server come here"
         self._refuse_engine_options(url)
         key, note = read_server_key(os.environ), RetryNote(RETRY_FOR_S)
-        async with AsyncClient(url, key=key, retry_for=RETRY_FOR_S, on_retry=note) as client:
-            yield RemoteEngine(client, url)
+        async with RemoteEngine(url, key=key, retry_for=RETRY_FOR_S, on_retry=note) as engine:
+            yield engine
 
     def _refuse_engine_options(self, url: str) -> None:
         """Raise where an option of the command line is about an engine of this machine. Raises: ConfigError."""
@@ -464,20 +464,20 @@ def planner_of(settings: Settings, name: str | None = None) -> Planner:
     return Planner(model_of(settings, name), **options).sharing(Models(prices=settings.prices).clients)
 
 
-def _document_tools(name: str, table: OpenApiTable, origin: str) -> Toolset:
-    """Return the tools of an OpenAPI document of the file. Raises: ConfigError: as `Toolset.from_openapi`."""
+@contextmanager
+def _entry_named(settings: Settings, setting: str, name: str = "") -> Generator[None]:
+    """Name the entry of the file in the message of a `ConfigError`: what raises it knows only the value."""
     try:
-        return Toolset.from_openapi(table.document, **table.settings())
+        yield
     except ConfigError as fault:
-        raise ConfigError(f"openapi.{name} (in {origin}): {fault}") from fault
+        entry = f"{setting}.{name}" if name else setting
+        raise ConfigError(f"{entry} (in {settings.origin(setting)}): {fault}") from fault
 
 
 def _policies(settings: Settings) -> list[Policy]:
     """Return the policies of the file. Raises: ConfigError: one of them is at fault."""
-    try:
+    with _entry_named(settings, "policies"):
         return [written_policy(**table.model_dump()) for table in settings.policies]
-    except ConfigError as fault:
-        raise ConfigError(f"policies (in {settings.origin('policies')}): {fault}") from fault
 
 
 def _webhooks(settings: Settings) -> list[Webhook]:
@@ -489,20 +489,12 @@ def _webhooks(settings: Settings) -> list[Webhook]:
     made: list[Webhook] = []
     for name, table in settings.webhooks.items():
         old = table.previous_secret
-        try:
-            hook = Webhook(
-                name=name,
-                url=table.url,
-                secret=Secret(**table.secret.model_dump()),
-                previous_secret=Secret(**old.model_dump()) if old is not None else None,
-                events=table.events,
-                tenant=table.tenant,
-                outputs=table.outputs,
-                allow_http=table.allow_http,
-            )
-            made.append(hook)
-        except ConfigError as fault:
-            raise ConfigError(f"webhooks.{name} (in {settings.origin('webhooks')}): {fault}") from fault
+        with _entry_named(settings, "webhooks", name):
+            secrets = {
+                "secret": Secret(**table.secret.model_dump()),
+                "previous_secret": Secret(**old.model_dump()) if old is not None else None,
+            }
+            made.append(Webhook(name=name, **{**dict(table), **secrets}))
     return made
 
 
@@ -512,8 +504,6 @@ def secrets_of(settings: Settings) -> Mapping[str, Secret] | Literal["environmen
         return "environment"
     made: dict[str, Secret] = {}
     for name, table in settings.secrets.items():
-        try:
+        with _entry_named(settings, "secrets", name):
             made[name] = Secret(**table.model_dump())
-        except ConfigError as fault:
-            raise ConfigError(f"secrets.{name} (in {settings.origin('secrets')}): {fault}") from fault
     return made

@@ -11,6 +11,7 @@ from dataclasses import field, replace
 from itertools import chain
 
 from ..plans import check
+from ..plans.checker.names import numbered
 from ..plans.immutable import immutable
 from ..plans.limits import Limits
 from ..plans.plan import EndorseStep, Plan, PlanForStep, ToolStep
@@ -23,7 +24,6 @@ SHOWN_CHARACTERS_MAX = 8_000
 """Characters of one value that the model is shown: enough to see how it is made, and the plan has all of it."""
 SHOWN_IN_ALL_MAX = 32_000
 """Characters of all values that the model is shown."""
-_RESULT = "part_result"
 
 
 @immutable
@@ -43,7 +43,14 @@ class Part:
     untrusted: Mapping[str, Json] = field(default_factory=dict[str, Json])
 
     def checked(self, report: CheckReport, plan: Plan | None, tools: Toolset, limits: Limits) -> CheckReport:
-        """Return the report on a sub-plan with the problems that it has as a part; `plan` is `None` if it has not the shape of one."""
+        """Return the report on a sub-plan with the problems that it has as a part.
+
+        Args:
+            report: The report of the check.
+            plan: The sub-plan; `None`: it has not the shape of a plan.
+            tools: The tools that it may use.
+            limits: The limits of the check.
+        """
         if plan is None:
             return report
         found = [*self._bound_problems(plan), *self._output_problems(plan, tools, limits)]
@@ -69,9 +76,7 @@ class Part:
 
     def _output_problems(self, plan: Plan, tools: Toolset, limits: Limits) -> Iterator[Problem]:
         """Yield the problems of the output at its place in the run, where it is used like an argument of the type `returns`."""
-        id_ = _RESULT
-        while any(step.id == id_ for step in plan.steps) or tools.find(id_) is not None:
-            id_ += "_"
+        id_ = numbered("part_result", {*tools.names, *(step.id for step in plan.steps)})
         use = ToolStep(id=id_, tool=id_, args={"value": plan.output})
         parameters: dict[str, Json] = {
             "type": "object",

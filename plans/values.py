@@ -128,6 +128,19 @@ def copied(value: Json) -> Json:
     return value
 
 
+def with_texts(value: Json, change: Callable[[str], Json]) -> Json:
+    """Return a value in which `change` has replaced every text; the keys of objects are no texts."""
+    match value:
+        case str():
+            return change(value)
+        case list():
+            return [with_texts(part, change) for part in value]
+        case dict():
+            return {name: with_texts(part, change) for name, part in value.items()}
+        case _:
+            return value
+
+
 def digest_of_text(text: str) -> Digest:
     """Return the digest of a text's canonical bytes, which are never all in memory."""
     if len(text) < LARGE_BYTES:
@@ -281,6 +294,7 @@ def into(path: str, part: str | int) -> str:
 
 def _has_surrogates(text: str) -> bool:
     """Whether the text may hold lone surrogates, as characters or as escapes."""
+    # A pair of escapes is a character like any other; telling pairs from single ones is left to the careful walk.
     if _SURROGATE_ESCAPE.search(text):
         return True
     try:
@@ -295,6 +309,7 @@ _PAST_64_BITS = "an integer past 64 bits; write it as text, or as a number with 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     made = dict(pairs)
+    # JSON allows it, and parsers differ in which of the two counts.
     if len(made) != len(pairs):
         counts = Counter(key for key, _ in pairs)
         twice = next(key for key, count in counts.items() if count > 1)
@@ -403,6 +418,7 @@ class _Rebuild:
 
 
 def _check_room(path: str, room: int) -> None:
+    # A cycle is deeper than any bound, so the bound finds it.
     if room <= 0:
         shown = path if len(path) <= 60 else path[:57] + ".."
         raise NotJson(f"{_TOO_DEEP}, or a cycle", shown)

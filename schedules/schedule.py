@@ -153,6 +153,13 @@ class Schedule:
             "next_at": None if self.paused else self.next_at,
         }
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Schedule:
+        """Read `to_dict` back, as a server answers with it: without who submits the runs, and without the plans that it has seen."""
+        tenant, own = split_name(data["name"])
+        known = {key: value for key, value in data.items() if key in cls.__slots__}
+        return cls(**{**known, "name": own, "tenant": tenant, "by": data["by"] or ""})
+
     def _settings(self) -> dict[str, Json]:
         return {
             "plan": self.plan,
@@ -219,6 +226,13 @@ class Fire:
             "detail": self.detail or None,
             "missed": self.missed,
         }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Fire:
+        """Read `to_dict` back."""
+        tenant, own = split_name(data["schedule"])
+        known = {key: value for key, value in data.items() if key in cls.__slots__}
+        return cls(**{**known, "schedule": own, "tenant": tenant, "detail": data["detail"] or ""})
 
 
 def _deadline_of(given: object) -> float | None:

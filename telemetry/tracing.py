@@ -20,7 +20,7 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 from urllib.parse import urlsplit
 
 from opentelemetry import context as otel_context
@@ -51,17 +51,11 @@ from ..executor.events import (
 from ..executor.observer import ObservedCall, ObservedRun
 from ..executor.states import FINAL
 from ..tools.logbook import RequestContext
-from ..tools.models.completion import (
-    Completion,
-    Invalid,
-    ModelCall,
-    Refused,
-    TruncatedAnswer,
-)
+from ..tools.models.completion import Completion, Invalid, ModelCall, Refused, TruncatedAnswer
 from ..tools.models.errors import ModelError
 
 if TYPE_CHECKING:
-    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.metrics import Histogram, MeterProvider
     from opentelemetry.trace import TracerProvider
 
 SCOPE: Final = "firmplan"
@@ -128,39 +122,24 @@ class Telemetry:
         self.tracer = trace.get_tracer(SCOPE, tracer_provider=tracer_provider)
         self.has_contents = contents
         meter = metrics.get_meter(SCOPE, meter_provider=meter_provider)
-        self.requests = meter.create_histogram(
-            "gen_ai.client.operation.duration",
-            "s",
-            "GenAI operation duration.",
-            explicit_bucket_boundaries_advisory=DURATIONS,
+
+        def histogram(name: str, unit: str, about: str, bounds: Sequence[float]) -> Histogram:
+            return meter.create_histogram(name, unit, about, explicit_bucket_boundaries_advisory=bounds)
+
+        self.requests = histogram(
+            "gen_ai.client.operation.duration", "s", "GenAI operation duration.", DURATIONS
         )
-        self.tokens = meter.create_histogram(
-            "gen_ai.client.token.usage",
-            "{token}",
-            "Number of input and output tokens used.",
-            explicit_bucket_boundaries_advisory=TOKENS,
+        self.tokens = histogram(
+            "gen_ai.client.token.usage", "{token}", "Number of input and output tokens used.", TOKENS
         )
         self.cost = meter.create_counter(
             "firmplan.model.cost", "USD", "Price of requests to models, where known."
         )
-        self.runs = meter.create_histogram(
-            "firmplan.run.duration",
-            "s",
-            "Time from the submission of a run to its end.",
-            explicit_bucket_boundaries_advisory=LONG,
+        self.runs = histogram(
+            "firmplan.run.duration", "s", "Time from the submission of a run to its end.", LONG
         )
-        self.calls = meter.create_histogram(
-            "firmplan.call.duration",
-            "s",
-            "Time of one attempt of a call.",
-            explicit_bucket_boundaries_advisory=LONG,
-        )
-        self.waits = meter.create_histogram(
-            "firmplan.call.queue",
-            "s",
-            "Time that a ready call has waited.",
-            explicit_bucket_boundaries_advisory=DURATIONS,
-        )
+        self.calls = histogram("firmplan.call.duration", "s", "Time of one attempt of a call.", LONG)
+        self.waits = histogram("firmplan.call.queue", "s", "Time that a ready call has waited.", DURATIONS)
 
     def begin_run(self, run: ObservedRun) -> _RunSpans:
         """Begin the span of a run."""
@@ -334,6 +313,7 @@ class _RunSpans:
         """Return the open span of a step, or begin it under the span of what it is a part of."""
         span = self._steps.get(path)
         if span is None:
+            # The first event of a step may be that of an item or of an inner step, so the spans above it begin with it.
             above = _above(path)
             context = (
                 self._context
@@ -365,6 +345,7 @@ class _RunSpans:
         """Return the open attempt of a step, or begin it: an event may come before or after the call itself."""
         attempt = self._attempts.get(step)
         if attempt is None:
+            # A call that never waits is journaled only when it has ended (`CallMade`); its span then begins in the past.
             tool = self._run.tool_of(step)
             of_tool = {OPERATION: "execute_tool", TOOL: tool, "gen_ai.tool.type": "function"} if tool else {}
             span = self._telemetry.tracer.start_span(
@@ -402,6 +383,7 @@ class _RunSpans:
             _set_failed(span, code, message if has_contents else "")
         if has_contents and result and attempt.tool is not None:
             span.set_attribute(RESULT, _cut(result.decode("utf-8", "replace")))
+        # The attempt may have begun by the machine's clock, and the event has the journal's time: no span ends before it begins.
         span.end(max(now, attempt.begun))
         self._telemetry.calls.record(
             max(0, now - attempt.begun) / 1e9,
@@ -409,15 +391,12 @@ class _RunSpans:
         )
 
 
-class _Attempt:
-    """One open attempt."""
+class _Attempt(NamedTuple):
+    """One open attempt: its span, when it began in nanoseconds, and its tool (`None`: the step asks a model)."""
 
-    __slots__ = ("begun", "span", "tool")
-
-    def __init__(self, span: Span, begun: int, tool: str | None) -> None:
-        self.span = span
-        self.begun = begun
-        self.tool = tool
+    span: Span
+    begun: int
+    tool: str | None
 
 
 class _RequestSpan:

@@ -305,8 +305,9 @@ class Context:
             if name in self.injected:
                 found[name] = self.injected[name]
             elif isinstance(given := self._resources, Mapping):
-                key = next((key for key in (each, each.fn, each.gives) if key in given), each)
-                found[name] = self.resource(key)
+                from .resources import key_of  # noqa: PLC0415  # it knows this module
+
+                found[name] = self.resource(key_of(each, given) or each)
             else:
                 raise ConfigError(
                     f"the tool needs the resource '{each.name}': run it in an Engine, or give Context(resources={{..}}) in a test"

@@ -61,6 +61,7 @@ class ProvidedTool:
 
 
 NAME_CHARACTERS_MAX = 128
+SAID_CHARACTERS_MAX: Final = 500  # of a message of a server about a failure
 
 
 class Server(Protocol):
@@ -115,6 +116,12 @@ def plain(text: str, characters_max: int) -> str:
     kept = "".join(char for char in seen if unicodedata.category(char)[0] != "C")
     line = " ".join(kept.split())
     return line if len(line) <= characters_max else f"{line[: characters_max - 3].rstrip()} .."
+
+
+def plain_error(error: BaseException) -> str:
+    """Return the kind of an error of a connection to a provider, and its words, on one line."""
+    text = plain(str(error), SAID_CHARACTERS_MAX)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def quoted(value: Json, most: int) -> str:

@@ -283,6 +283,11 @@ def resource(fn: Callable[..., Any] | None = None, /, *, name: str | None = None
 _CLASSES: Final[WeakKeyDictionary[type, Resource[Any]]] = WeakKeyDictionary()
 
 
+def key_of(one: Resource[Any], given: Mapping[Any, object]) -> Any:
+    """Return the key under which a mapping has what stands for a resource: itself, its function, or the type that it gives; `None`: none of them."""
+    return next((key for key in (one, one.fn, one.gives) if key in given), None)
+
+
 def is_resource(value: object) -> TypeGuard[Resource[Any]]:
     """Return whether a value is a resource itself: a proxy that claims the class of what it stands for is none."""
     return type(value) is Resource

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import WRAPPER_ASSIGNMENTS, cached_property
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Generic, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, cast, overload
 
 from typing_extensions import ParamSpec, TypeVar, Unpack
 
@@ -42,7 +42,7 @@ from .declaration import (
 )
 from .failures import ResultRefused, is_interruption
 from .guards.guard import Guard, check_guards
-from .resources import Resource, find_resource, in_scope, mentioned_in, with_needs
+from .resources import Resource, find_resource, in_scope, key_of, mentioned_in, with_needs
 from .types.annotated import PythonTypes
 from .types.callables import (
     argument_names,
@@ -68,6 +68,9 @@ P = ParamSpec("P", default=...)
 R = TypeVar("R", default=Any)
 Q = ParamSpec("Q")
 S = TypeVar("S")
+
+_FINGERPRINTS: Final = ("_fingerprint", "fingerprint", "last_fingerprints")
+"""What a tool has computed of its code: a copy that does something else forgets them."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -175,8 +178,15 @@ class Tool(Declaration, Generic[P, R]):
 
     def with_learnt(self, learnt: LearntType) -> Tool[P, R]:
         """Return the tool with what its results looked like. Everything that was computed of it stays."""
+        return self._changed(learnt=learnt)
+
+    def _changed(self, *forgotten: str, **fields: object) -> Tool[P, R]:
+        """Return a copy with other fields; what was computed of the tool stays, but for the attributes named here."""
+        # A copy, and not `replace`: a class that extends this one is made in another way.
         made = copy(self)
-        made.__dict__["learnt"] = learnt
+        made.__dict__.update(fields)
+        for computed in forgotten:
+            made.__dict__.pop(computed, None)
         return made
 
     @property
@@ -241,25 +251,15 @@ class Tool(Declaration, Generic[P, R]):
 
         Its results are not those of the resources that it declares, so its fingerprint is another, and where a mere value stands for one it has none.
         """
-        keys = [
-            each for each in self.opens if each in replaced or each.fn in replaced or each.gives in replaced
-        ]
-        if not keys:
+        found = [(each, replaced[key]) for each in self.opens if (key := key_of(each, replaced)) is not None]
+        if not found:
             return self
         if self.isolation == "process":
             raise ConfigError(
-                f"tool '{self.name}': isolation='process' opens the resource '{keys[0].name}' in another process, where nothing can stand for it; "
+                f"tool '{self.name}': isolation='process' opens the resource '{found[0][0].name}' in another process, where nothing can stand for it; "
                 "use isolation='thread' in this test"
             )
-        found = [
-            (each, next(replaced[key] for key in (each, each.fn, each.gives) if key in replaced))
-            for each in keys
-        ]
-        made = copy(self)
-        made.__dict__["replaced_resources"] = tuple(found)
-        for computed in ("_fingerprint", "fingerprint", "last_fingerprints"):
-            made.__dict__.pop(computed, None)
-        return made
+        return self._changed(*_FINGERPRINTS, replaced_resources=tuple(found))
 
     @cached_property
     def needs_context(self) -> bool:
@@ -440,12 +440,7 @@ class Tool(Declaration, Generic[P, R]):
         """Return the tool with this `results` if it states none; itself if that changes nothing."""
         if results is None or self.results is not None or self.request_of is not None:
             return self
-        # A copy, and not `replace`: a class that extends this one is made in another way.
-        made = copy(self)
-        made.__dict__["results"] = results
-        for computed in ("result_rule", "is_learnt", "_fingerprint", "fingerprint", "last_fingerprints"):
-            made.__dict__.pop(computed, None)
-        return made
+        return self._changed("result_rule", "is_learnt", *_FINGERPRINTS, results=results)
 
     def with_called(self, tools: Mapping[str, Tool]) -> Tool[P, R]:
         """Return the agent with the tools of these names as those that its model may call; itself if that changes nothing. Raises: ConfigError: it may not call one."""
@@ -454,15 +449,11 @@ class Tool(Declaration, Generic[P, R]):
             return self
         from .agents.agent import check_called  # noqa: PLC0415  # agents are tools
 
-        made = copy(self)
         check_called(f"agent '{self.name}'", called)
-        made.__dict__["called"] = called
         # What the model has read of strangers may be in its answer.
-        if any(isinstance(each, Tool) and each.trust == "untrusted" for each in called):
-            made.__dict__["trust"] = "untrusted"
-        for computed in ("_fingerprint", "fingerprint", "last_fingerprints"):
-            made.__dict__.pop(computed, None)
-        return made
+        reads_strangers = any(isinstance(each, Tool) and each.trust == "untrusted" for each in called)
+        trust = "untrusted" if reads_strangers else self.trust
+        return self._changed(*_FINGERPRINTS, called=called, trust=trust)
 
     @cached_property
     def last_fingerprints(self) -> dict[str, tuple[Fingerprint, Observations]]:

@@ -57,34 +57,33 @@ async def run(
     from ..following import RunFollower
 
     follower = RunFollower(invocation)
-    with follower.interruptible():
-        async with invocation.reach(makes_runs=True, on_waiting=follower.note_owner) as engine:
-            before = await _find_run(engine, run_id)
-            target = await find_target(engine, what)
-            work: Plan | str
-            if isinstance(target, Task):
-                work = target.words
-                follower.ask_about_plans(engine, is_agreed=yes or stream)
-                values = await read_task(engine, work, inputs or (), invocation.settings)
-            else:
-                work, report = await checked(engine, target)
-                values = read_inputs(inputs or (), work)
-                if report.problems:
-                    invocation.note(str(report))
-            submitted = await engine.submit(
-                work,
-                inputs=values,
-                run_id=run_id,
-                seed=seed,
-                budget=read_budget(budget or ()),
-                reuse="auto" if reuse else "off",
-                stream=stream,
-                deadline=deadline,
-                priority=priority,
-            )
-            if before is not None:
-                invocation.note(_existing(before))
-            return await follower.follow(engine, submitted, after=before.last_event if before else 0)
+    async with follower.reach(makes_runs=True) as engine:
+        before = await _find_run(engine, run_id)
+        target = await find_target(engine, what)
+        work: Plan | str
+        if isinstance(target, Task):
+            work = target.words
+            follower.ask_about_plans(engine, is_agreed=yes or stream)
+            values = await read_task(engine, work, inputs or (), invocation.settings)
+        else:
+            work, report = await checked(engine, target)
+            values = read_inputs(inputs or (), work)
+            if report.problems:
+                invocation.note(str(report))
+        submitted = await engine.submit(
+            work,
+            inputs=values,
+            run_id=run_id,
+            seed=seed,
+            budget=read_budget(budget or ()),
+            reuse="auto" if reuse else "off",
+            stream=stream,
+            deadline=deadline,
+            priority=priority,
+        )
+        if before is not None:
+            invocation.note(_existing(before))
+        return await follower.follow(engine, submitted, after=before.last_event if before else 0)
 
 
 async def _find_run(engine: AnyEngine, run_id: str | None) -> Run | None:
@@ -126,21 +125,20 @@ async def resume(
 
     raised = read_budget(budget or ())
     follower = RunFollower(invocation, has_changed=raised is not None)
-    with follower.interruptible():
-        async with invocation.reach(on_waiting=follower.note_owner) as engine:
-            found = await engine.get(run_id)
-            follower.ask_about_plans(engine, is_agreed=yes)
-            try:
-                resumed = engine.resume(run_id, budget=raised, take_over=take_over)
-                code = await follower.follow(engine, found, resumed, after=found.last_event)
-            except ConfigError as error:
-                if len(invocation.toolset) or invocation.server is not None:
-                    raise
-                raise ConfigError(f"{error.message}; {NO_TOOLS}") from error
-            if found.status in ("failed", "cancelled"):
-                line = retry_line(run_id, invocation.settings)
-                invocation.note(f"the run has ended and never changes; continue it as a new run\n  {line}")
-            return code
+    async with follower.reach() as engine:
+        found = await engine.get(run_id)
+        follower.ask_about_plans(engine, is_agreed=yes)
+        try:
+            resumed = engine.resume(run_id, budget=raised, take_over=take_over)
+            code = await follower.follow(engine, found, resumed, after=found.last_event)
+        except ConfigError as error:
+            if len(invocation.toolset) or invocation.server is not None:
+                raise
+            raise ConfigError(f"{error.message}; {NO_TOOLS}") from error
+        if found.status in ("failed", "cancelled"):
+            line = retry_line(run_id, invocation.settings)
+            invocation.note(f"the run has ended and never changes; continue it as a new run\n  {line}")
+        return code
 
 
 @commands.command(uses=STORE, at_server=True, example="run_be40097b6b473dae")
@@ -149,9 +147,8 @@ async def watch(invocation: Invocation, run_id: RunId) -> int:
     from ..following import RunFollower
 
     follower = RunFollower(invocation)
-    with follower.interruptible():
-        async with invocation.reach() as engine:
-            return await follower.watch(engine, await engine.get(run_id))
+    async with follower.reach() as engine:
+        return await follower.watch(engine, await engine.get(run_id))
 
 
 NewId = Annotated[
@@ -177,10 +174,9 @@ async def retry(
     from ..following import RunFollower
 
     follower = RunFollower(invocation)
-    with follower.interruptible():
-        async with invocation.reach() as engine:
-            submitted = await engine.submit_retry(run_id, run_id_new=new_id, replan=replan, deadline=deadline)
-            return await follower.follow(engine, submitted)
+    async with follower.reach() as engine:
+        submitted = await engine.submit_retry(run_id, run_id_new=new_id, replan=replan, deadline=deadline)
+        return await follower.follow(engine, submitted)
 
 
 @commands.command(
@@ -211,21 +207,20 @@ async def fork(
 
     replaced = read_step_values(values or ())
     follower = RunFollower(invocation)
-    with follower.interruptible():
-        async with invocation.reach() as engine:
-            parent = await engine.get(run_id)
-            edited = None if plan is None else (await checked(engine, await find_plan(engine, plan)))[0]
-            submitted = await engine.submit_fork(
-                run_id,
-                at=at,
-                set=replaced,
-                inputs=read_inputs(inputs or (), edited or parent.plan),
-                plan=edited,
-                allow_writes=allow_writes,
-                run_id_new=new_id,
-                deadline=deadline,
-            )
-            return await follower.follow(engine, submitted)
+    async with follower.reach() as engine:
+        parent = await engine.get(run_id)
+        edited = None if plan is None else (await checked(engine, await find_plan(engine, plan)))[0]
+        submitted = await engine.submit_fork(
+            run_id,
+            at=at,
+            set=replaced,
+            inputs=read_inputs(inputs or (), edited or parent.plan),
+            plan=edited,
+            allow_writes=allow_writes,
+            run_id_new=new_id,
+            deadline=deadline,
+        )
+        return await follower.follow(engine, submitted)
 
 
 @commands.command(uses=STORE, at_server=True, example="run_be40097b6b473dae")
@@ -328,7 +323,7 @@ async def artifacts_show(
         if isinstance(engine, Engine):
             shown = await engine.preview_artifact(chosen, rows=rows)
         else:
-            shown = await engine.client.preview_artifact(run_id, chosen, rows=rows)
+            shown = await engine.preview_artifact(run_id, chosen, rows=rows)
     invocation.answer({"run": run_id, "artifact": chosen, **shown.to_dict()}, preview_text(shown))
     return Exit.OK
 
@@ -363,9 +358,9 @@ async def artifacts_get(
                 async for piece in engine.stream_artifact(chosen):
                     screen.put_bytes(piece)
         elif output is not None:
-            await engine.client.download_artifact(run_id, chosen, output)
+            await engine.download_artifact(run_id, chosen, output)
         else:
-            async for piece in engine.client.stream_artifact(run_id, chosen):
+            async for piece in engine.stream_artifact(run_id, chosen):
                 screen.put_bytes(piece)
     if output is None:
         return Exit.OK

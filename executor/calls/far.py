@@ -31,7 +31,7 @@ from ...plans.reports.nearest import listing
 from ...plans.signature import Effect
 from ...plans.values import LARGE_BYTES, Digest, Json, canonical, digest, parse_canonical
 from ...tools import Context, Tool, Used
-from ...tools.active_trace import trace_continued, trace_headers
+from ...tools.remote.active_trace import trace_continued, trace_headers
 from ..canonical_value import CanonicalValue
 from ..commands import StartToolCall
 from ..events import (

@@ -53,10 +53,8 @@ from .planning import Planning, patch_id, planning_deaths
 from .replays import Replays
 from .run import Run
 from .store_care import RunsDeleted, StoreCare
-from .stranded import Stranded, Untold
 from .submission import NewRuns, Submissions
-from .timers import Timers
-from .watch import LOOK_S, Takeover, Watch
+from .watch import LOOK_S, Stranded, Takeover, Timers, Untold, Watch
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -331,13 +329,13 @@ class Execution:
         if self._parking:
             await asyncio.wait(list(self._parking.values()), timeout=CUT_OFF_S)
         await self._owner.wait()
-        await self._owner.leave(self._store)
         await self.facilities.resources.close()
         self.facilities.threads.close()
         self.facilities.loop_watch.close()
         await self.facilities.processes.close()
         await self.facilities.commits.close()
         await self.changes.end()
+        await self._owner.leave(self._store)  # not before its calls have ended
         await self._store.close()
         self._owner.release()
 

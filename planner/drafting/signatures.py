@@ -24,7 +24,7 @@ from itertools import takewhile
 from typing import Any, Final, cast
 
 from ...plans.checker.flow.secrecy import MODEL
-from ...plans.signature import Signature
+from ...plans.signature import Signature, properties_of
 from ...plans.types.learnt import LearntType, schema_of_shape
 from ...plans.values import Json
 from ...tools.provider import quoted
@@ -140,7 +140,7 @@ def _signature(tool: Signature, depth: int, fields: int, room: int | None = None
     """Return a signature with types to a depth; with `room`, optional parameters that pass it are left out."""
     schema = tool.parameters
     required = cast("list[Json]", schema.get("required") or [])
-    properties = cast("dict[str, Json]", schema.get("properties") or {})
+    properties = properties_of(schema)
     short = _Short(schema, depth, fields)
     parts: list[str] = []
     size = 0
@@ -162,7 +162,11 @@ def _result(tool: Signature, depth: int, fields: int) -> str:
         return declared or "anything"
     learnt = _learnt_of(real)
     if learnt is None or not learnt.shape:
-        return declared or _undeclared(real, depth, fields)
+        # A type that is declared and not relied on is a guess, as long as no result has come.
+        guess = real.types.returns
+        return declared or (
+            "anything" if guess is None else f"anything, perhaps {_short(guess, depth, fields)}"
+        )
     seen = _seen(real, learnt, depth, fields)
     if declared is None or is_loose(tool.returns):
         return f"{declared or 'anything'}; in {_results(learnt.results)} {seen}"
@@ -176,12 +180,6 @@ def _result(tool: Signature, depth: int, fields: int) -> str:
 def _tool_of(tool: Signature) -> Tool[..., Any] | None:
     """Return a tool that is more than its signature; `None`: it is not."""
     return cast("Tool[..., Any]", tool) if isinstance(tool, Tool) else None
-
-
-def _undeclared(tool: Tool, depth: int, fields: int) -> str:
-    """Return what there is to say of a result of which none has come: the declared type that is not relied on, else nothing."""
-    described = tool.types.returns
-    return "anything" if described is None else f"anything, perhaps {_short(described, depth, fields)}"
 
 
 def _results(count: int) -> str:
@@ -242,10 +240,9 @@ def notes_of(tool: Signature, shared: SharedWords = NOTHING_SHARED) -> list[str]
 
 def _parameter_notes(tool: Signature) -> list[tuple[str, str]]:
     """Return the parameters that are described, with their descriptions."""
-    properties = cast("dict[str, Json]", tool.parameters.get("properties") or {})
     return [
         (name, text)
-        for name, part in properties.items()
+        for name, part in properties_of(tool.parameters).items()
         if isinstance(part, dict) and isinstance(text := part.get("description"), str) and text.strip()
     ]
 
@@ -281,11 +278,6 @@ def _described(part: Json, root: Mapping[str, Json], path: str, room: int) -> It
 # --- lists to choose from
 
 
-def choice_line(tool: Signature) -> str:
-    """Return a tool in a list to choose from: its name, and the first sentence of its description."""
-    return choice_lines([tool])[0]
-
-
 def choice_lines(tools: Sequence[Signature]) -> list[str]:
     """Return tools in a list to choose from, each with what tells it apart from the others.
 
@@ -311,7 +303,7 @@ def _apart(tool: Signature, rest: Sequence[str]) -> str:
     """Return what a tool has beside a sentence that others have, too."""
     if rest:
         return f"{rest[0].rstrip('.')[:CHOICE_CHARACTERS_MAX]}."
-    names = ", ".join(map(_name, cast("dict[str, Json]", tool.parameters.get("properties") or {})))
+    names = ", ".join(map(_name, properties_of(tool.parameters)))
     return f"Takes {names[:CHOICE_CHARACTERS_MAX]}." if names else ""
 
 

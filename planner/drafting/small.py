@@ -6,8 +6,8 @@ faults of a draft they hear one at a time. The answer is read here and becomes a
 
     {"calls": 1, "steps": [{"id": "a", "tool": "city", "args": {"name": "Oslo"}}], "output": "${a.population}"}
 
-Reading also settles what small models mean and do not write: references without their braces, an output that is the text of a formula, calls of
-tools inside expressions, numbers as text, and calls that nothing needs. Whatever else is wrong is left to the check. A plan in the full format is read as it is.
+Reading also corrects the usual slips of small models: references without their braces, an output that is the text of a formula, calls of
+tools inside expressions, numbers as text, and calls that nothing needs. All other faults are left to the check. A plan in the full format is read as it is.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from ...plans.expressions.functions import FUNCTIONS
 from ...plans.plan import Plan
 from ...plans.reports.paths import parts_of
 from ...plans.reports.problems import Problem, problem
-from ...plans.signature import Effect, Signature
-from ...plans.values import Json, NotJson, canonical, parse
+from ...plans.signature import Effect, Signature, properties_of
+from ...plans.values import Json, NotJson, canonical, parse, with_texts
 from ...tools.models.answer import AnswerForm
 from ...tools.models.completion import Message
 from ...tools.tool import Tool
@@ -110,8 +110,8 @@ class SmallDrafting(Drafting):
         is_shown = not self.repair.stage and not attempt.is_cut
         shown = attempt.text if is_shown else ""
         approach = "simple" if self.repair.stage else "whole"
-        has_provided = any(tool.is_provided for tool in self.request.tools)
-        messages = (*self._opening(), *small_repair_messages(shown, said, has_provided=has_provided))
+        again = small_repair_messages(shown, said, has_provided=self.request.has_provided)
+        messages = (*self._opening(), *again)
         return ModelRequest(messages, small_answer(self._near()), approach)
 
     @property
@@ -140,18 +140,16 @@ def small_preview(
 def opening(
     request: PlanRequest, shown: Sequence[Tool], examples: Sequence[SavedPlan]
 ) -> tuple[Message, ...]:
-    """Return the messages that begin every request: the form, the tools, the nearest saved plan, the task."""
+    """Return the messages that begin every request: the form, the tools, the nearest saved plan, the task.
+
+    Args:
+        request: The request of the planning.
+        shown: The tools that the model is shown.
+        examples: Saved plans for similar tasks, the nearest first; the first one that has a short small form is shown.
+    """
     written = (small_form_of(each.plan) for each in examples)
     fitting = (each for each in written if each is not None and len(each) <= EXAMPLE_CHARACTERS_MAX)
-    return small_messages(
-        request.task,
-        shown,
-        request.inputs,
-        next(fitting, None),
-        request.answers,
-        request.part,
-        request.returns,
-    )
+    return small_messages(request, shown, next(fitting, None))
 
 
 def nearest(task: str, tools: Iterable[Tool]) -> list[Tool]:
@@ -179,7 +177,7 @@ def small_answer(tools: Sequence[Signature]) -> AnswerForm:
 
 
 def _call(tool: Signature) -> Json:
-    parameters = cast("_Object", tool.parameters.get("properties") or {})
+    parameters = properties_of(tool.parameters)
     required = cast("list[Json]", tool.parameters.get("required") or [])
     args: _Object = {
         "type": "object",
@@ -251,6 +249,7 @@ def plan_of(value: Json, request: PlanRequest) -> tuple[Json, tuple[Problem, ...
     made: list[Json] = []
     args: dict[str, Mapping[str, Json]] = {}
     hoisting = _Hoisting(request.tools, {*map(_id, steps)})
+    # In their order: a reference means a step before it, and the type of that step's result decides how it is read.
     for step in steps:
         read = _Settled(results, request.tools, args).step(step) if isinstance(step, dict) else step
         made += [*hoisting.steps_of(read)]
@@ -301,7 +300,7 @@ class _Settled:
         if isinstance(args := made.get("args"), dict):
             name = made.get("tool")
             tool = self.tools.find(name) if isinstance(name, str) else None
-            known = {} if tool is None else cast("_Object", tool.parameters.get("properties") or {})
+            known = {} if tool is None else properties_of(tool.parameters)
             made["args"] = {key: self.argument(part, known.get(key)) for key, part in args.items()}
         return made
 
@@ -382,6 +381,7 @@ class _Settled:
         text = _python_choice(text)
         for id_, args in self.args.items():
             text = self._with_echoes(text, id_, args)
+        # A field that the type has stays: only a name that can be no field means the whole result.
         for id_, schema in self.results.items():
             for name in _WHOLE_RESULT:
                 if not _has_field(schema, name):
@@ -452,15 +452,10 @@ class _Hoisting(ast.NodeTransformer):
 
     def value_of(self, value: Json) -> Json:
         """Return a value whose expressions refer to steps in the place of calls."""
-        match value:
-            case str():
-                return _PLACEHOLDER.sub(lambda found: f"${{{self._expression(found[0][2:-1])}}}", value)
-            case list():
-                return [self.value_of(each) for each in value]
-            case dict():
-                return {key: self.value_of(each) for key, each in value.items()}
-            case _:
-                return value
+        return with_texts(
+            value,
+            lambda text: _PLACEHOLDER.sub(lambda found: f"${{{self._expression(found[0][2:-1])}}}", text),
+        )
 
     def _expression(self, text: str) -> str:
         if len(text) > SETTLED_CHARACTERS_MAX:
@@ -475,11 +470,12 @@ class _Hoisting(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.AST:  # ast's name
         """Return a reference to a new step in the place of a call of a tool."""
+        # Inner calls first: their steps have to stand before the step that uses them.
         inner = self.generic_visit(node)
         tool = self.tools.find(node.func.id) if isinstance(node.func, ast.Name) else None
         if tool is None or tool.effect is Effect.WRITE or tool.name in FUNCTIONS:
             return inner
-        names = [*cast("_Object", tool.parameters.get("properties") or {})]
+        names = properties_of(tool.parameters)
         named = [(each.arg or "", each.value) for each in node.keywords]
         args = {name: _written(each) for name, each in (*zip(names, node.args, strict=False), *named)}
         id_ = next(each for number in count(1) if (each := f"{tool.name}_{number}") not in self.ids)
@@ -530,6 +526,7 @@ def _fields(schema: Json, root: Mapping[str, Json]) -> Mapping[str, Json]:
     """Return the fields of a result, or of its items, with their schemas; empty if they are not known."""
     match schema:
         case {"$ref": str(ref)}:
+            # The definition is read without definitions, so that one which names itself ends.
             definitions = cast("Mapping[str, Json]", root.get("$defs") or {})
             return _fields(definitions.get(ref.rpartition("/")[2]), {})
         case {"type": "array", "items": items}:
@@ -566,6 +563,7 @@ def _needed(plan: _Object, request: PlanRequest) -> _Object:
         if isinstance(step, dict) and (id_ := _id(step))
     }
     wanted = [*_names(plan.get("output")), *(_id(step) for step in steps if _writes(step, request))]
+    # Needed is what the output, a write, or another needed step refers to.
     needed: set[str] = set()
     while wanted:
         if (id_ := wanted.pop()) not in needed and id_ in uses:
@@ -639,20 +637,16 @@ def small_form_of(plan: Plan) -> str | None:
 
 def _filled(value: Json, defaults: Mapping[str, Json]) -> Json:
     """Return a value with the defaults of inputs in the place of references to them."""
-    match value:
-        case str():
-            for name, default in defaults.items():
-                reference = f"${{inputs.{name}}}"
-                if value == reference:
-                    return default
-                value = value.replace(reference, _as_text(default))
-            return value
-        case list():
-            return [_filled(each, defaults) for each in value]
-        case dict():
-            return {key: _filled(each, defaults) for key, each in value.items()}
-        case _:
-            return value
+
+    def filled(text: str) -> Json:
+        for name, default in defaults.items():
+            reference = f"${{inputs.{name}}}"
+            if text == reference:
+                return default
+            text = text.replace(reference, _as_text(default))
+        return text
+
+    return with_texts(value, filled)
 
 
 def _as_text(value: Json) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from ...plans.signature import Effect, Signature
+from ...plans.signature import Effect, Signature, properties_of
 from ...plans.values import Json, canonical
 from ...tools.models.answer import AnswerForm
 from ...tools.models.completion import Completion
@@ -23,6 +23,7 @@ from ..library.retrieval import ranked_by_words
 from .conversation import Conversation, SideAnswer
 from .draft import parsed
 from .form import plan_answer
+from .left_out import tools_of
 from .prompt import choosing_messages, listed_text
 from .signatures import choice_lines
 
@@ -63,7 +64,13 @@ NOTHING = "it names no tool that was listed"
 
 
 def choose_tools(task: str, tools: Iterable[T], most: int = SHOWN_MAX) -> list[T]:
-    """Return the tools to show, at most `most`, by name."""
+    """Return the tools to show, by name: all, or those nearest to the words of the task.
+
+    Args:
+        task: The words.
+        tools: All tools.
+        most: The most tools to show.
+    """
     every = by_name(tools)
     return every if len(every) <= most else by_name(nearest_tools(task, every)[:most])
 
@@ -80,7 +87,13 @@ def with_writing_tools(task: str, tools: Iterable[T], shown: Sequence[T]) -> lis
 
 
 def nearest_tools(task: str, tools: Iterable[T], *, found_only: bool = False) -> list[T]:
-    """Return tools, those first that share most words with the task; with `found_only` none that share no word."""
+    """Return tools, those first that share most words with the task.
+
+    Args:
+        task: The words.
+        tools: All tools.
+        found_only: Whether tools that share no word with the task are left out.
+    """
     return ranked_by_words(task, tools, _searched_text, found_only=found_only)
 
 
@@ -120,14 +133,7 @@ def tools_in(draft: Json) -> list[str]:
     while parts:
         match parts.pop():
             case dict() as fields:
-                if isinstance(name := fields.get("tool"), str):
-                    found.append(name)
-                for holder in (fields.get("agent"), fields if "plan_for" in fields else None):
-                    match holder:
-                        case {"tools": list(allowed)}:
-                            found += [each for each in allowed if isinstance(each, str)]
-                        case _:
-                            pass
+                found += [name for name, _ in tools_of(fields)]
                 parts += fields.values()
             case list() as items:
                 parts += items
@@ -138,8 +144,7 @@ def tools_in(draft: Json) -> list[str]:
 
 def _searched_text(tool: Signature) -> str:
     """Return the text by which a tool is found; its name counts twice, since descriptions are longer."""
-    properties = tool.parameters.get("properties")
-    parameters = " ".join(properties) if isinstance(properties, dict) else ""
+    parameters = " ".join(properties_of(tool.parameters))
     return f"{tool.name} {tool.name} {parameters} {tool.description}"
 
 
@@ -192,7 +197,13 @@ async def ask_for_tools(
 
 
 def is_choice_due(task: str, tools: Iterable[Tool], choose_over: int | None) -> bool:
-    """Whether a model chooses among these tools: there are more than `choose_over`, and the choice saves tokens, or they are too many to show."""
+    """Whether a model chooses among these tools: there are more than `choose_over`, and the choice saves tokens, or they are too many to show.
+
+    Args:
+        task: The words.
+        tools: All tools.
+        choose_over: See `ask_for_tools`.
+    """
     every = by_name(tools)
     if choose_over is None or len(every) <= choose_over:
         return False
@@ -209,11 +220,31 @@ def _size(text: str, answer: AnswerForm) -> int:
 
 
 def shown_without_choice(task: str, tools: Iterable[Tool], choose_over: int | None) -> list[Tool]:
-    """Return the tools that are shown where a model does not choose: all if a choice would cost more, else those nearest to the task's words."""
+    """Return the tools that are shown where a model does not choose: all if a choice would cost more, else those nearest to the task's words.
+
+    Args:
+        task: The words.
+        tools: All tools.
+        choose_over: See `ask_for_tools`.
+    """
     every = by_name(tools)
     if choose_over is not None and choose_over < len(every) <= WIDENED_MAX:
         return every
     return choose_tools(task, every)
+
+
+def shown_by_words(task: str, tools: Iterable[Tool], choose_over: int | None) -> list[Tool]:
+    """Return the tools that are shown for the plan if no model is asked to choose, or none gives a good answer.
+
+    Args:
+        task: The words.
+        tools: All tools.
+        choose_over: See `ask_for_tools`.
+    """
+    every = by_name(tools)
+    is_due = is_choice_due(task, every, choose_over)
+    chosen = choose_tools(task, every) if is_due else shown_without_choice(task, every, choose_over)
+    return with_writing_tools(task, every, chosen)
 
 
 def candidates(task: str, tools: Iterable[Tool]) -> list[Tool]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, cast
 
-from ...plans.signature import Effect, Signature, Signatures
+from ...plans.signature import Effect, Signature, Signatures, properties_of
 from ...plans.types.integers import with_integers
 from ...plans.values import Json, NotJson, normal, normal_in_order, parse
 from ...tools.declaration import NAME
@@ -121,7 +121,7 @@ def read_calls(trace: Trace, tools: Signatures) -> tuple[list[Call], list[Droppe
 
 
 def _with_retries(calls: list[Call], dropped: list[Dropped]) -> list[Dropped]:
-    """Say of a failed call that the agent repeated it, where a later call of the tool succeeded."""
+    """Return the dropped calls; the reason of each says where the agent called the tool again with success."""
     made: list[Dropped] = []
     for each in dropped:
         later = next(
@@ -133,7 +133,7 @@ def _with_retries(calls: list[Call], dropped: list[Dropped]) -> list[Dropped]:
             None,
         )
         again = f"; the agent called it again ({later.traced.place})" if later is not None else ""
-        made.append(Dropped(each.traced, each.reason + again))
+        made.append(replace(each, reason=each.reason + again))
     return made
 
 
@@ -153,7 +153,7 @@ def _arguments(traced: TracedCall, tool: Signature | None) -> dict[str, Json] | 
         value = {}
     if not isinstance(value, dict):
         return f"has arguments that are no object, but {type(value).__name__}"
-    properties = cast("Mapping[str, Json]", schema.get("properties") or {})
+    properties = properties_of(schema)
     kept = {
         name: each
         for name, each in value.items()

@@ -16,7 +16,7 @@ from typing import Final, cast
 from ...plans.expressions.unparse import quoted
 from ...plans.values import Json, parse_canonical
 from .places import Case, Place, at, gives, glue, roots, tail
-from .selections import LISTS_MAX, Known, codes_of, columns_of, is_number, variable_in
+from .selections import DATE, LISTS_MAX, Known, codes_of, columns_of, is_number, variable_in
 
 NUMBERS_MAX: Final = 40
 """Numbers of which pairs are added, subtracted, multiplied and divided."""
@@ -25,7 +25,6 @@ TEMPLATE_CHARACTERS_MAX: Final = 20_000
 """Of a text in which known values are looked for."""
 
 _COUNT: Final = re.compile(r"(?i)(count|total|number|quantity|amount|size|length|how_many|^n$)")
-_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d(?:[T ][\d:.+Z-]*)?")
 _SPLITS: Final = ("@", "/", ":", "#", ",", "-", " ")
 
 # --- Arithmetic, and changes of text
@@ -131,6 +130,7 @@ def _combined(known: Known, case: Case) -> Iterator[tuple[str, int]]:
     numbers = numbers[:NUMBERS_MAX]
     for at_, (one, left) in enumerate(numbers):
         for other_at, (other, right) in enumerate(numbers):
+            # Sums and products have no order, so each pair is tried once.
             if at_ < other_at:
                 yield from _rounded(f"{one} + {other}", left + right, value, 5)
                 yield from _rounded(f"{one} * {other}", left * right, value, 5)
@@ -175,7 +175,7 @@ def _changes(text: str, value: str) -> Iterator[tuple[str, int]]:
         yield from ((f".{method}()", 3) for method in methods if getattr(text, method)() == value)
     elif text.strip() == value:
         yield ".strip()", 3
-    elif len(value) == 10 and text.startswith(value) and _DATE.fullmatch(text):
+    elif len(value) == 10 and text.startswith(value) and DATE.fullmatch(text):
         yield "[:10]", 3
     elif len(value) > 2:
         for sep in _SPLITS:
@@ -200,6 +200,7 @@ def text_templates(known: Known, cases: Sequence[Case], value: str) -> Iterator[
         return
     spans: list[tuple[int, int, str]] = []
     found = [*_embedded(known, cases, value), *_embedded_results(known, cases[0], value)]
+    # The longest first: `Rome` must not take a part of `Rome Central`.
     for text, code in sorted(found, key=lambda each: -len(each[0])):
         pattern = re.compile(
             rf"(?<!\w){re.escape(text)}(?!\w)"

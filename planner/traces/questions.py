@@ -1,4 +1,4 @@
-"""What a model has to be asked: the `ask` step for the arguments of a call that nothing explains. Pure."""
+"""The `ask` steps of a learnt plan: questions to a model for the arguments of a call that nothing explains. Pure."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
-from ...plans.checker.names import derived_id
+from ...plans.checker.names import derived_id, numbered
 from ...plans.values import Json
 from .calls import Call
 from .inputs import type_of
 from .origins import Wanted
 
 TASK: Final = "\x00task\x00"
-"""What stands for the words of the task in prompts, until the names of the inputs are known."""
+"""The text in the place of the task's words in prompts, until the names of the inputs are known."""
 
 _ID_CHARACTERS_MAX: Final = 60
 
@@ -45,12 +45,7 @@ class Question:
         """
         fields: list[str] = []
         for each in wanted:
-            base = derived_id(each.name)
-            number, name = 1, base
-            while name in fields:
-                number += 1
-                name = f"{base}_{number}"
-            fields.append(name)
+            fields.append(numbered(derived_id(each.name), fields))
         return cls(id_, call, wanted, fields)
 
     @staticmethod

@@ -6,7 +6,8 @@ import keyword
 import re
 from collections.abc import Container, Mapping
 
-from ..expressions.syntax import RESERVED, ROOTS
+from ..expressions.nodes import ROOTS
+from ..expressions.syntax import RESERVED
 
 NAME_LENGTH_MAX = 64
 DERIVED_LENGTH_MAX = 60
@@ -105,6 +106,15 @@ def derived_id(name: str) -> str:
     if not base or not base[0].isalpha():
         base = f"step_{base}".strip("_")
     return f"{base}_step" if base in RESERVED or keyword.iskeyword(base) else base
+
+
+def numbered(name: str, taken: Container[str]) -> str:
+    """Return a name that is not taken: this one, or this one with the first free number behind it, from 2 on."""
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        free = f"{name}_{number}"
+    return free
 
 
 def _snake_case(text: str) -> str:

@@ -597,15 +597,6 @@ def _extra(template: PromptTemplate, made: _AgentRequest, bounds: AgentTools | N
     }
 
 
-def model_of(tool: Tool) -> str | None:
-    """Return the alias of the model that a tool asks; `None`: it is no agent."""
-    match tool.fingerprint_extra:
-        case {"model": str(alias)} if tool.request_of is not None:
-            return alias
-        case _:
-            return None
-
-
 def _direct(fn: Callable[..., Any], tool: Callable[[], Tool]) -> Callable[..., Any]:
     """Return the function that a direct call runs: it asks the models of the environment."""
 
@@ -619,8 +610,9 @@ def _direct(fn: Callable[..., Any], tool: Callable[[], Tool]) -> Callable[..., A
         made = tool()
         if made.called:
             return await _run_alone(made, to_jsonable_python(given))
-        request = made.request_of(_values(made.bind(to_jsonable_python(given)))) if made.request_of else None
-        assert request is not None
+        assert made.request_of is not None
+        values = parse_canonical(made.bind(to_jsonable_python(given)))
+        request = made.request_of(cast("dict[str, Json]", values))
         reply = await Models().ask(request)
         annotations = cast("PythonTypes", made.types).annotations
         sealed = made.seal(request.result(reply.value))
@@ -662,12 +654,6 @@ async def _run_alone(agent: Tool, given: Mapping[str, Json]) -> object:
         raise ToolError(error.message, code=error.code, temporary=error.temporary)
     annotations = cast("PythonTypes", agent.types).annotations
     return adapter_of(annotations.returns).validate_json(canonical(run.output))
-
-
-def _values(args: bytes) -> dict[str, Json]:
-    from ...plans.values import parse_canonical  # noqa: PLC0415  # only direct calls
-
-    return cast("dict[str, Json]", parse_canonical(args))
 
 
 def _wait(call: Callable[[], object]) -> object:

@@ -219,7 +219,7 @@ def _measured(guard: Mapping[str, Json], value: Json, question: Question) -> Ref
     told = f"'{about}'" if isinstance(about, str) else "the answer"
     # jsonschema's validator does the work: `regex` is ECMA 262 in linear time, as in schemas, and not Python's
     # `re`.
-    for text in _texts(value, about if isinstance(about, str) else None):
+    for text in (text for part in _guarded(guard, value) for text in _texts(part)):
         for fault in validator.iter_errors(text):
             why = f"{told} does not meet {{{', '.join(f'{key}: {guard[key]}' for key in _KEYWORDS if key in guard)}}}"
             return Refusal(name, why, f"{told}: {fault.message}")
@@ -235,20 +235,24 @@ def _personal_data_in(guard: Mapping[str, Json], value: Json) -> str | None:
     wanted, about = guard["personal_data"], guard.get("field")
     kinds = PERSONAL_DATA if wanted is True else cast("Sequence[str]", wanted)
     countries = cast("Sequence[str]", guard.get("countries", ()))
-    guarded = list(_fields(value, about)) if isinstance(about, str) else [value]
-    for each in guarded:
+    for each in _guarded(guard, value):
         if (found := find_personal_data(each, kinds, countries)) is not None:
             return f"'{about}': {found}" if isinstance(about, str) else found
     return None
 
 
-def _fields(value: Json, name: str) -> Iterator[Json]:
-    """Yield the field of an object, or of every object of a list."""
-    if isinstance(value, list):
-        for item in value:
-            yield from _fields(item, name)
-    elif isinstance(value, dict) and name in value:
-        yield value[name]
+def _guarded(guard: Mapping[str, Json], value: Json) -> Iterator[Json]:
+    """Yield the parts of a value that a guard is about: the value, or its field; of a list that of each item."""
+    match value, guard.get("field"):
+        case _, None:
+            yield value
+        case list(), _:
+            for item in value:
+                yield from _guarded(guard, item)
+        case dict(), str(name) if name in value:
+            yield value[name]
+        case _:
+            pass
 
 
 def _sources(guard: Mapping[str, Json], question: Question) -> list[str]:
@@ -269,15 +273,13 @@ def _validator(guard: Mapping[str, Json]) -> Draft202012Validator:
     return jsonschema_rs.Draft202012Validator({"type": "string", **conditions})
 
 
-def _texts(value: Json, field: str | None) -> Iterator[str]:
-    """Yield the texts that a guard is about: the value, a field's, or every item's of a list."""
-    if isinstance(value, list):
-        for item in value:
-            yield from _texts(item, field)
-    elif isinstance(value, dict) and field is not None:
-        yield from _texts(value.get(field), None)
-    elif isinstance(value, str) and field is None:
+def _texts(value: Json) -> Iterator[str]:
+    """Yield a text, or the texts of a list."""
+    if isinstance(value, str):
         yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
 
 
 def _plain(text: str) -> str:

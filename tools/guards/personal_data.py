@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import version
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from ...errors import ToolError
 from ...plans.checker.ask import PERSONAL_DATA, missing_extra
@@ -170,18 +170,15 @@ def _has_phone(text: str, countries: Sequence[str]) -> bool:
 def _has_card(text: str, _countries: Sequence[str]) -> bool:
     from stdnum import luhn  # noqa: PLC0415  # as above
 
-    is_valid = cast("Callable[[str], bool]", luhn.is_valid)
+    def is_card(digits: str) -> bool:
+        return _CARD.fullmatch(digits) is not None and bool(luhn.is_valid(digits))
+
     for run in _DIGIT_GROUPS.finditer(text):
         groups = re.split(r"[ .-]", run[0])
         # A year or an amount may stand before or after the number: every row of groups is tried.
-        for start in range(len(groups)):
-            digits = ""
-            for group in groups[start : start + _CARD_DIGITS[1]]:
-                digits += group
-                if len(digits) > _CARD_DIGITS[1]:
-                    break
-                if len(digits) >= _CARD_DIGITS[0] and _CARD.fullmatch(digits) and is_valid(digits):
-                    return True
+        longest = _CARD_DIGITS[1]
+        if any(_begins_with(groups[at : at + longest], _CARD_DIGITS, is_card) for at in range(len(groups))):
+            return True
     return False
 
 
@@ -194,13 +191,27 @@ def _has_iban(text: str, _countries: Sequence[str]) -> bool:
         return bool(mod_97_10.is_valid(compact[4:] + compact[:4]) and iban.is_valid(compact))
 
     for start in _IBAN.finditer(text):
-        compact = ""
-        for found in re.finditer(r"[ -]?([0-9A-Za-z]+)", text[start.start() : start.start() + 80]):
-            compact += found[1]
-            if len(compact) > _IBAN_LENGTHS[1]:
-                break
-            if len(compact) >= _IBAN_LENGTHS[0] and is_valid(compact):
-                return True
+        groups = re.findall(r"[0-9A-Za-z]+", text[start.start() : start.start() + 80])
+        if _begins_with(groups, _IBAN_LENGTHS, is_valid):
+            return True
+    return False
+
+
+def _begins_with(groups: Sequence[str], lengths: tuple[int, int], is_number: Callable[[str], bool]) -> bool:
+    """Whether some of the first groups make a number, written without the characters between them.
+
+    Args:
+        groups: Groups of digits or letters.
+        lengths: The least and the greatest length of such a number.
+        is_number: Whether characters of such a length are one.
+    """
+    compact = ""
+    for group in groups:
+        compact += group
+        if len(compact) > lengths[1]:
+            return False
+        if len(compact) >= lengths[0] and is_number(compact):
+            return True
     return False
 
 

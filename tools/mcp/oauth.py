@@ -41,7 +41,7 @@ from typing_extensions import override
 
 from ...errors import ConfigError
 from ..private_file import private_opener
-from ..provider import plain
+from ..provider import plain, plain_error
 from .listing import Listing, read_listing
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -569,7 +569,7 @@ async def log_in(url: str, oauth: OAuth, show: Callable[[str], None]) -> tuple[L
     """
     from mcp import Client  # noqa: PLC0415  # the SDK's client: only for a login
 
-    from .session import Address, described, innermost  # noqa: PLC0415  # it loads this module
+    from .session import Address, innermost  # noqa: PLC0415  # it loads this module
 
     is_asked = False
 
@@ -589,5 +589,5 @@ async def log_in(url: str, oauth: OAuth, show: Callable[[str], None]) -> tuple[L
             raise (
                 inner
                 if isinstance(inner, ConfigError)
-                else ConfigError(f"the login to {target} failed: {described(inner)}")
+                else ConfigError(f"the login to {target} failed: {plain_error(inner)}")
             ) from error

@@ -32,11 +32,12 @@ from urllib.parse import urlsplit
 
 from ...errors import ConfigError, FirmplanError, ToolError
 from ...plans.values import Json
-from ..active_trace import trace_headers
-from ..background import Background, call
+from ..background import Background
+from ..background import call as wait_for
 from ..logbook import open_log
-from ..provider import is_address, plain
-from ..web_page import is_page, login_fault, page_fault
+from ..provider import SAID_CHARACTERS_MAX, is_address, plain, plain_error
+from ..remote.active_trace import trace_headers
+from ..remote.web_page import is_page, login_fault, page_fault, shown_address
 from .listing import Listing, changed, read_listing
 from .questions import SessionQuestions, asked_by, responses_of
 
@@ -55,8 +56,25 @@ STATE_PAUSE_S: Final = 0.25
 RELIST_S: Final = 1.0  # at most so often the list is read again because the server says that it has changed
 RELISTEN_S: Final = 1.0  # until the stream for notices is asked for again
 RELISTEN_S_MAX: Final = 300.0
-SAID_CHARACTERS_MAX: Final = 500  # of a server's message about a failure
 GONE: Final = "Session terminated"  # what the transport says where a server no longer knows the session
+
+
+@dataclass(frozen=True, slots=True)
+class ServerCall:
+    """One call of a tool of a server.
+
+    Attributes:
+        name: The name of the tool at the server.
+        meta: Sent as `_meta`, such as an idempotency key.
+        progress: Called with the progress that the server reports.
+        answers: What a person answered to the questions of earlier attempts (`Context.answers`).
+    """
+
+    name: str
+    arguments: dict[str, Json]
+    meta: dict[str, Any]
+    progress: ProgressFnT | None = None
+    answers: Sequence[Json] = ()
 
 
 class McpServer:
@@ -87,36 +105,19 @@ class McpServer:
         """Return the listing of the first session; waits for it. Raises: ConfigError: it cannot be reached."""
         loop = _loop()
         try:
-            return call(loop, self._sessions.listed())
+            return wait_for(loop, self._sessions.listed())
         except FirmplanError as error:
             raise ConfigError(str(error)) from error
 
-    async def call_tool(
-        self,
-        name: str,
-        arguments: dict[str, Json],
-        *,
-        meta: dict[str, Any],
-        progress: ProgressFnT | None,
-        answers: Sequence[Json] = (),
-    ) -> CallToolResult:
+    async def call_tool(self, call: ServerCall) -> CallToolResult:
         """Return its answer to a call. A cancel is passed on to the server.
-
-        Args:
-            name: The name of the tool at the server.
-            arguments: Its arguments.
-            meta: Sent as `_meta`, such as an idempotency key.
-            progress: Called with the progress that the server reports.
-            answers: What a person answered to the questions of earlier attempts (`Context.answers`).
 
         Raises:
             QuestionRaised: The server asks something of a person before it does anything.
             ToolError: It was not called, or says that it does not do such calls; temporary where it cannot be reached.
             ConnectionError: The connection broke, or the reply was no answer to a call: the server may have received the call.
         """
-        asked = asyncio.run_coroutine_threadsafe(
-            self._sessions.call(name, arguments, meta, progress, answers), _loop()
-        )
+        asked = asyncio.run_coroutine_threadsafe(self._sessions.call(call), _loop())
         return await asyncio.wrap_future(asked)
 
     def hold(self) -> None:
@@ -155,14 +156,7 @@ class _Sessions:
         await self._connected()
         return cast("Listing", self._first)
 
-    async def call(
-        self,
-        name: str,
-        arguments: dict[str, Json],
-        meta: dict[str, Any],
-        progress: ProgressFnT | None,
-        answers: Sequence[Json],
-    ) -> CallToolResult:
+    async def call(self, call: ServerCall) -> CallToolResult:
         from mcp import MCPError  # noqa: PLC0415  # an extra
         from pydantic import ValidationError  # noqa: PLC0415  # loaded with it
 
@@ -171,13 +165,13 @@ class _Sessions:
         for is_second in (False, True):
             session = await self._connected()
             await self._relist(session)
-            if name in self._changed:
+            if call.name in self._changed:
                 raise ToolError(
-                    f"the MCP server {self.target} has changed its tool '{name}' since it was loaded; load it again, and accept the "
+                    f"the MCP server {self.target} has changed its tool '{call.name}' since it was loaded; load it again, and accept the "
                     "change if it is one that you want: firmplan tools accept shows the difference"
                 )
             try:
-                return await session.call(name, arguments, meta, progress, answers)
+                return await session.call(call)
             except MCPError as error:
                 if error.message == GONE and not is_second:
                     await self.close()  # the server refused it unheard
@@ -262,7 +256,7 @@ class _Sessions:
                 # Nobody knows which tools have changed, so that none is called.
                 self._is_stale = True
                 raise ToolError(
-                    f"the MCP server {self.target} says that its tools have changed, and does not list them: {described(innermost(error))}",
+                    f"the MCP server {self.target} says that its tools have changed, and does not list them: {plain_error(innermost(error))}",
                     temporary=True,
                 ) from error
             first = cast("Listing", self._first).tools
@@ -302,14 +296,7 @@ class _Session:
         _, listing = await asyncio.shield(self._opened)
         return listing
 
-    async def call(
-        self,
-        name: str,
-        arguments: dict[str, Json],
-        meta: dict[str, Any],
-        progress: ProgressFnT | None,
-        answers: Sequence[Json],
-    ) -> CallToolResult:
+    async def call(self, call: ServerCall) -> CallToolResult:
         from mcp.types import CallToolRequest, CallToolRequestParams, CallToolResult, InputRequiredResult  # noqa: PLC0415  # an extra
         from pydantic import TypeAdapter  # noqa: PLC0415  # loaded with it
 
@@ -317,16 +304,20 @@ class _Session:
         adapter: TypeAdapter[CallToolResult | InputRequiredResult] = TypeAdapter(
             CallToolResult | InputRequiredResult
         )
-        given: dict[str, Any] = {"name": name, "arguments": arguments, "_meta": meta or None}
+        given: dict[str, Any] = {
+            "name": call.name,
+            "arguments": call.arguments,
+            "_meta": call.meta or None,
+            **responses_of(call.answers),
+        }
 
         async def send() -> CallToolResult | InputRequiredResult:
             # Not `client.call_tool`: it judges results itself, and a write with an unfit result has taken effect all the same.
             request = CallToolRequest(params=CallToolRequestParams.model_validate(given))
-            return await client.session.send_request(request, adapter, progress_callback=progress)
+            return await client.session.send_request(request, adapter, progress_callback=call.progress)
 
-        given |= responses_of(answers)
         for _ in range(STATE_ROUNDS_MAX):
-            answer = await self._questions.during(send, answers)
+            answer = await self._questions.during(send, call.answers)
             if isinstance(answer, CallToolResult):
                 return answer
             if answer.input_requests:
@@ -384,7 +375,7 @@ class _Session:
                 self._opened.set_exception(innermost(error))
                 self._opened.exception()  # retrieved: `open` raises it
             else:
-                self._why = described(innermost(error))
+                self._why = plain_error(innermost(error))
             if not isinstance(error, Exception):
                 raise
         finally:
@@ -415,7 +406,7 @@ class _Session:
                 return
             except Exception as error:  # noqa: BLE001  # whatever ends the stream, calls go on without it
                 open_log().info(
-                    "an MCP server ends its notices", server=str(self._target), error=described(error)
+                    "an MCP server ends its notices", server=str(self._target), error=plain_error(error)
                 )
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, RELISTEN_S_MAX)
@@ -466,14 +457,8 @@ class _Watched:
 def _unreachable(target: Target, error: Exception, open_s: float) -> FirmplanError:
     if isinstance(error, ConfigError):
         return error
-    why = f"nothing within {open_s:g} s" if isinstance(error, TimeoutError) else described(error)
+    why = f"nothing within {open_s:g} s" if isinstance(error, TimeoutError) else plain_error(error)
     return ToolError(f"the MCP server {target} cannot be reached: {why}", temporary=True)
-
-
-def described(error: BaseException) -> str:
-    """Return the kind of an error and its words, on one line."""
-    text = plain(str(error), SAID_CHARACTERS_MAX)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def innermost(error: BaseException) -> BaseException:
@@ -579,8 +564,7 @@ class Address:
     auth: Callable[[], httpx2.Auth] | None = None  # in the place of the kept tokens: the login of a person
 
     def __str__(self) -> str:
-        parts = urlsplit(self.url)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        return shown_address(self.url)
 
     @property
     def decides(self) -> Json:
@@ -753,7 +737,7 @@ async def _bound_in_login(response: httpx2.Response) -> None:
 async def _bound_body(response: httpx2.Response) -> None:
     import httpx2  # noqa: PLC0415  # as above
 
-    from ..bounded_body import BoundedBody  # noqa: PLC0415  # loads httpx
+    from ..remote.http_client import BoundedBody  # noqa: PLC0415  # loads httpx
 
     if response.headers.get("content-type", "").lower().startswith("text/event-stream"):
         return

@@ -10,27 +10,27 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from importlib.util import find_spec
 from os import PathLike
 from pathlib import PurePosixPath
-from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, TypedDict, assert_never, cast
 from urllib.parse import urlsplit
 
 from ...errors import ConfigError, ToolError
 from ...plans.durations import parse_duration
-from ...plans.reports.nearest import did_you_mean, listing
 from ...plans.signature import Effect
 from ...plans.values import Json, canonical, digest
 from ..context import Context
 from ..declaration import ToolOptions, ToolSettings
 from ..failures import ResultRefused
 from ..provider import CONTEXT, ProvidedTool, Provider, plain, valid_name
-from ..tool import Tool, make_tool
+from ..remote.provided import expect_known, keep_answer, make_provided_tool, read_names
+from ..tool import Tool
 from ..types.schemas import SchemaTypes
 from .listing import NOTE_CHARACTERS_MAX, ListedTool, Listing
-from .session import McpServer, read_target
+from .session import McpServer, ServerCall, read_target
 
 if TYPE_CHECKING:
     from mcp.shared.dispatcher import ProgressFnT
@@ -102,14 +102,10 @@ class RemoteTool:
         meta: dict[str, Any] = {}
         if context is not None and context.effect is Effect.WRITE and context.idempotency_key:
             meta[KEY] = context.idempotency_key
-        result = await self.server.call_tool(
-            self._name,
-            arguments,
-            meta=meta,
-            progress=None if context is None else _progress_of(context),
-            answers=() if context is None else context.answers,
-        )
-        return value_of(result, context)
+        call = ServerCall(self._name, arguments, meta)
+        if context is not None:
+            call = replace(call, progress=_progress_of(context), answers=context.answers)
+        return value_of(await self.server.call_tool(call), context)
 
 
 def import_tools(server: str | Sequence[str | PathLike[str]], settings: Mapping[str, Any]) -> list[Tool]:
@@ -174,18 +170,9 @@ def _chosen(
     server: McpServer, offered: Listing, only: Iterable[str] | None, overrides: Mapping[str, ToolOptions]
 ) -> list[ListedTool]:
     """Return the tools that are wanted. Raises: ConfigError: the server has no tool of a name."""
-    if isinstance(only, str):
-        raise ConfigError(f"only: expected names of tools, found {only!r}; write [{only!r}]")
     known = [tool.name for tool in offered.tools]
-    wanted = known if only is None else list(only)
-    for key, names in (("only", wanted), ("overrides", list(overrides))):
-        for name in names:
-            if name not in known:
-                hint = did_you_mean(name, known)
-                raise ConfigError(
-                    f"{key}: the MCP server {server} has no tool '{name}'; it has {listing(known)}"
-                    + (f"; {hint}" if hint else "")
-                )
+    wanted = known if only is None else read_names("only", only)
+    expect_known({"only": wanted, "overrides": overrides}, known, f"the MCP server {server}", "tool")
     return [tool for tool in offered.tools if tool.name in wanted]
 
 
@@ -205,44 +192,15 @@ def _made(
     if settings.get("effect", "write") == "write":
         # The promise of the server decides whether a call of unknown outcome is repeated; `overrides` can say otherwise.
         settings.setdefault("idempotent", listed.is_idempotent)
-    if settings.get("isolation") == "process":
-        raise ConfigError(f"{where}: isolation: it runs in a process of its server's already; leave it out")
-    if settings.get("queue") is not None:
-        raise ConfigError(f"{where}: queue: its server carries the calls out already; leave it out")
-    said = listed.description
-    if settings.get("trust") == "untrusted" and said:
-        # The planner reads this text. Marked as a quotation, an instruction in it is less likely to be followed.
-        said = f"(in the words of the MCP server '{offered.name}') {said}"
-    settings.setdefault("description", said)
-    # The code of the tool is elsewhere. Its version stands for it, with the target and the schemas in
-    # `fingerprint_extra`.
-    settings.setdefault("version", f"{offered.name} {offered.version}".strip())
-    settings["fingerprint_extra"] = {
-        "mcp": listed.name,
-        "server": server.target.decides,
-        "extra": settings.get("fingerprint_extra"),
-    }
-    words = listed.description if settings.get("description") == said else ""
-    return make_tool(
+    return make_provided_tool(
         RemoteTool(server, listed),
-        source=_source(offered, listed),
+        ProvidedTool(provider, listed.name, listed.description),
+        where=where,
         types=types,
-        provided=ProvidedTool(provider, listed.name, words),
-        default_results="warn",
-        **settings,
+        version=offered.version,
+        decides={"mcp": listed.name, "server": server.target.decides},
+        settings=settings,
     )
-
-
-async def _remote(**arguments: Json) -> Json:
-    """Stand for the code of a tool that is elsewhere."""
-    return dict(arguments)
-
-
-def _source(offered: Listing, listed: ListedTool) -> FunctionType:
-    """Return a function by which messages can name the tool; its code is not the code of the server."""
-    made = FunctionType(_remote.__code__, globals(), valid_name(listed.name))
-    made.__qualname__ = f"{valid_name(offered.name)}.{valid_name(listed.name)}"
-    return made
 
 
 def _progress_of(context: Context) -> ProgressFnT:
@@ -318,17 +276,13 @@ def _value(part: Part, context: Context | None) -> Json:
 
 
 def _artifact(data: str, media_type: str | None, name: str, context: Context | None) -> Json:
-    if context is None:
-        raise ToolError(
-            "the server answers with bytes; call the tool in a run, whose store keeps them", code="no-blobs"
-        )
     try:
         content = base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError) as error:
         raise ToolError(
             f"the server answers with bytes that are not in base64: {error}", code="bad-result"
         ) from None
-    return cast("Json", context.save(content, media_type=media_type, name=name).model_dump(mode="json"))
+    return keep_answer(context, content, media_type, name)
 
 
 def _name(uri: str) -> str:

@@ -12,7 +12,6 @@ import asyncio
 import importlib
 import logging
 import re
-import ssl
 import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -106,11 +105,12 @@ def _connect(endpoint: Endpoint) -> AsyncInstructor:
     import instructor  # noqa: PLC0415  # heavy: see above
     import openai  # noqa: PLC0415
 
-    from .transport import bound_body, expect_no_page  # noqa: PLC0415  # loads httpx
+    from ..remote.http_client import tls  # noqa: PLC0415  # loads httpx
+    from .transport import bound_body, expect_no_page  # noqa: PLC0415  # the same
 
     _hush_instructor()
     http = openai.DefaultAsyncHttpxClient(
-        verify=_tls(),
+        verify=tls(),
         trust_env=not is_loopback(endpoint.base_url),
         follow_redirects=False,
         event_hooks={"response": [bound_body, record_exchange, expect_no_page]},
@@ -126,14 +126,6 @@ async def _close(client: AsyncInstructor) -> None:
 
     assert isinstance(client.client, AsyncOpenAI)
     await client.client.close()
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    """Return the one TLS context: reading the certificates takes 20 to 100 ms."""
-    import httpx2  # noqa: PLC0415
-
-    return httpx2.create_ssl_context()
 
 
 @cache

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import ToolError
 from ...plans.values import Json
-from ..web_page import login_fault
+from ..remote.web_page import login_fault
 from .endpoint import Endpoint
 
 if TYPE_CHECKING:

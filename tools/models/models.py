@@ -52,7 +52,7 @@ from .limits import RequestBudget
 from .marks import ANSWER_THIS, DATA_NOTE, Data, cut_spans, has_words_outside, mark, mark_spans, sections_of
 from .prices import PricesSource
 from .prompts import Example, example_messages
-from .tool_calls import NativeTurn, said_again
+from .tool_calls import NativeTurn
 
 if TYPE_CHECKING:
     from .transport import Listener
@@ -393,10 +393,10 @@ class Models:
             # repeats it.
             is_marked = any(DATA_NOTE in each.content for each in request.messages if each.role == "system")
             plea = _plea(outcome.fault, is_marked=is_marked)
-            call = replace(call, messages=(*call.messages, *_again(completion.raw, plea)))
+            again = _again(completion.raw, plea)
+            call = replace(call, messages=(*call.messages, *again))
             if call.turn is not None:
-                added = (*call.turn.added, *said_again(completion.raw, plea))
-                call = replace(call, turn=replace(call.turn, added=added))
+                call = replace(call, turn=replace(call.turn, added=(*call.turn.added, *again)))
         text = f"the model '{endpoint.name}' gave no valid answer in {request.retries + 1} tries; the last fault: {said}"
         raise ModelError(text, code="bad-output")
 

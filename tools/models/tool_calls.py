@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from ...plans.immutable import immutable
 from ...plans.values import Json, NotJson, canonical, parse
@@ -32,6 +32,8 @@ from .marks import DATA_NOTE, Data, cut_spans, mark
 if TYPE_CHECKING:
     from ...plans.program.program import AgentTurn, AgentTurns
     from ...plans.signature import Signature
+
+S = TypeVar("S", bound="Signature")
 
 ANSWER: Final = "answer"
 """The name of the tool that gives the result, unless the agent has a tool of that name."""
@@ -92,7 +94,7 @@ _PROSE: Final = frozenset({"description", "title", "examples", "default"})
 
 @immutable
 class NativeMessage:
-    """One message of such a conversation, as it goes over the wire."""
+    """One message with tool calls, or with the result of one, as it goes over the wire."""
 
     document: Mapping[str, Json]
 
@@ -114,7 +116,7 @@ class NativeTurn:
     """
 
     told: AgentTurns
-    added: tuple[NativeMessage, ...] = ()
+    added: tuple[Message, ...] = ()
     is_strict: bool = True
     is_parallel: bool = True
     opening: tuple[Message, ...] = ()
@@ -122,10 +124,7 @@ class NativeTurn:
     @cached_property
     def names(self) -> dict[str, str]:
         """The name of each tool at the endpoint -> its name in plans."""
-        found: dict[str, str] = {}
-        for tool in self.told.tools:
-            found[_free(_NOT_IN_NAMES.sub("_", tool.name)[:NAME_CHARACTERS_MAX], found)] = tool.name
-        return found
+        return {name: tool.name for name, tool in wire_names(self.told.tools).items()}
 
     @cached_property
     def answer(self) -> AnswerForm:
@@ -150,7 +149,8 @@ class NativeTurn:
 
     def key(self) -> Json:
         """Return what decides the answer, as JSON."""
-        return {"messages": [message.to_dict() for message in self.messages()], "tools": list(self._tools())}
+        messages = [cast("Json", message.to_dict()) for message in self.messages()]
+        return {"messages": messages, "tools": list(self._tools())}
 
     def _tools(self) -> Iterator[dict[str, Json]]:
         for wire, tool in zip(self.names, self.told.tools, strict=True):
@@ -166,18 +166,17 @@ class NativeTurn:
             function |= {"parameters": closed, "strict": True}
         return {"type": "function", "function": function}
 
-    def messages(self) -> Iterator[NativeMessage]:
+    def messages(self) -> Iterator[Message | NativeMessage]:
         """Yield the messages. Each marks its own data, so that it is the same in every later turn."""
         told = self.told
         *head, question = self.opening or (
             Message("user", mark(["# Goal\n", *cut_spans(told.goal, told.goal_data)])),
         )
         words = head.pop(0).content if head and head[0].role == "system" else ""
-        yield _said("system", self._system(words))
-        for message in head:
-            yield _said(message.role, message.content)
+        yield Message("system", self._system(words))
+        yield from head
         left_out = f"\n\n(the first {told.left_out} calls are left out)" if told.left_out else ""
-        yield _said("user", question.content + left_out)
+        yield Message("user", question.content + left_out)
         calls_before = told.left_out
         for turn in told.turns:
             yield from self._turn(turn, calls_before)
@@ -199,9 +198,9 @@ class NativeTurn:
         notes = [words, mark(parts), "" if DATA_NOTE in words else DATA_NOTE]
         return "\n\n".join(note for note in notes if note)
 
-    def _turn(self, turn: AgentTurn, calls_before: int) -> Iterator[NativeMessage]:
+    def _turn(self, turn: AgentTurn, calls_before: int) -> Iterator[Message | NativeMessage]:
         if not turn.calls:
-            yield _said("user", turn.note)
+            yield Message("user", turn.note)
             return
         wire = {name: at for at, name in self.names.items()}
         # Nine letters and digits: some endpoints take no other id.
@@ -377,13 +376,12 @@ def _is_closed(schema: Mapping[str, Json]) -> bool:
     return set(properties) == set(map(str, required)) and bool(properties or "additionalProperties" in schema)
 
 
-def _said(role: str, content: str) -> NativeMessage:
-    return NativeMessage({"role": role, "content": content})
-
-
-def said_again(raw: str, plea: str) -> tuple[NativeMessage, ...]:
-    """Return the messages that ask for an answer once more: what the model wrote, as text, and why it does not do."""
-    return (*((_said("assistant", writable(raw)),) if raw.strip() else ()), _said("user", plea))
+def wire_names(tools: Iterable[S]) -> dict[str, S]:
+    """Return tools by names that endpoints take: `mail.send` is `mail_send`, or another name if there is such a tool."""
+    found: dict[str, S] = {}
+    for tool in tools:
+        found[_free(_NOT_IN_NAMES.sub("_", tool.name)[:NAME_CHARACTERS_MAX], found)] = tool
+    return found
 
 
 def _free(name: str, taken: Mapping[str, object]) -> str:

@@ -20,8 +20,8 @@ import openai
 from openai.types.chat import ChatCompletion
 
 from ...plans.values import Json
-from ..bounded_body import BoundedBody
-from ..web_page import is_page, page_fault
+from ..remote.http_client import BoundedBody
+from ..remote.web_page import is_page, page_fault
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

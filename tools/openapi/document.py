@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import unquote, urljoin
 
 import orjson
 
@@ -21,6 +21,7 @@ from ...errors import ConfigError
 from ...plans.format.source import SourceError
 from ...plans.values import Json, NotJson, canonical
 from ..provider import is_address, plain, shown_name
+from ..remote.web_page import shown_address
 
 DOCUMENT_BYTES_MAX: Final = 64 * 1024 * 1024  # the largest public documents have some 15 MB
 YAML_BYTES_MAX: Final = 16 * 1024 * 1024  # YAML is read a hundred times more slowly than JSON
@@ -275,8 +276,7 @@ def _fetched(url: str) -> bytes:
     """Return what is at an address. A redirect is not followed: another address is for the user to give."""
     import httpx2  # noqa: PLC0415  # only for documents at an address
 
-    parts = urlsplit(url)
-    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    shown = shown_address(url)
     data = bytearray()
     try:
         with httpx2.stream("GET", url, timeout=FETCH_S, follow_redirects=False) as response:

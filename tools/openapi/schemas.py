@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from graphlib import CycleError, TopologicalSorter
 from typing import Final, Literal, TypeAlias, cast
 
 import jsonschema_rs
@@ -335,22 +336,8 @@ def _spell_properties(schemas: Schemas, made: dict[str, Json], way: Way) -> None
 
 def _circle(edges: Mapping[str, Sequence[str]]) -> str | None:
     """Return a name from which edges lead back to itself, or `None`."""
-    done: set[str] = set()
-    for start in sorted(edges):
-        if start in done:
-            continue
-        stack, path = [(start, list(edges[start]))], {start}
-        while stack:
-            name, left = stack[-1]
-            if not left:
-                stack.pop()
-                path.discard(name)
-                done.add(name)
-                continue
-            following = left.pop()
-            if following in path:
-                return following
-            if following not in done:
-                path.add(following)
-                stack.append((following, list(edges.get(following, ()))))
+    try:
+        TopologicalSorter(edges).prepare()
+    except CycleError as found:
+        return min(found.args[1])
     return None

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 import threading
 import time
 from collections.abc import AsyncGenerator, Mapping
@@ -34,9 +33,9 @@ import orjson
 from ...errors import ConfigError, OutcomeUnknown, ToolError
 from ...plans.signature import Effect
 from ...plans.values import Json
-from ..active_trace import trace_headers
 from ..failures import ResultRefused
-from ..provider import plain
+from ..provider import SAID_CHARACTERS_MAX, plain, plain_error
+from ..remote.active_trace import trace_headers
 from .auth import Mask
 from .request import Request, query_text
 
@@ -49,7 +48,6 @@ REDIRECTS_MAX: Final = 5
 RETRY_AFTER_S_MAX: Final = (
     30.0  # the longest wait before a call; a longer one is for the person who reads the error
 )
-SAID_CHARACTERS_MAX: Final = 500  # of a server's message about a failure
 CONNECTIONS_MAX: Final = 100
 
 
@@ -147,7 +145,7 @@ class HttpServer:
         ) as error:
             # Before a connection stood, nothing was sent.
             raise ToolError(
-                f"{self} cannot be reached: {mask.text(_described(error))}",
+                f"{self} cannot be reached: {mask.text(plain_error(error))}",
                 code="unreachable",
                 temporary=not isinstance(
                     error, httpx2.InvalidURL | httpx2.LocalProtocolError | httpx2.UnsupportedProtocol
@@ -155,7 +153,7 @@ class HttpServer:
             ) from None
         except httpx2.HTTPError as error:
             # `from None`: the error of the client may show the request, and so a secret.
-            raise ConnectionError(f"{self}: {mask.text(_described(error))}") from None
+            raise ConnectionError(f"{self}: {mask.text(plain_error(error))}") from None
         finally:
             _is_ours.reset(ours)
 
@@ -312,19 +310,18 @@ class _Quiet(logging.Filter):
 
 
 @cache
-def _tls() -> ssl.SSLContext:
-    """Return the settings of TLS, which take some 20 ms to read."""
-    import httpx2  # noqa: PLC0415  # as above
-
+def _quieten() -> None:
     logging.getLogger("httpx2").addFilter(_Quiet())
-    return httpx2.create_ssl_context()
 
 
 def _new_client() -> httpx2.AsyncClient:
     import httpx2  # noqa: PLC0415  # as above
 
+    from ..remote.http_client import tls  # noqa: PLC0415  # loads httpx
+
+    _quieten()
     client = httpx2.AsyncClient(
-        verify=_tls(),
+        verify=tls(),
         follow_redirects=False,
         timeout=_timeout(),
         limits=httpx2.Limits(max_connections=CONNECTIONS_MAX),
@@ -352,11 +349,6 @@ def _origin(url: str) -> tuple[str, str, int | None]:
     except ValueError:
         return "", "", None
     return parts.scheme, (parts.hostname or "").lower(), port or {"http": 80, "https": 443}.get(parts.scheme)
-
-
-def _described(error: Exception) -> str:
-    text = plain(str(error), SAID_CHARACTERS_MAX)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 # The meaning of a status.

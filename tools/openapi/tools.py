@@ -13,14 +13,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import PurePath
-from types import FunctionType
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 import orjson
 
 from ...errors import ConfigError, OutcomeUnknown, ToolError
-from ...plans.reports.nearest import did_you_mean, listing
 from ...plans.signature import Effect
 from ...plans.values import Json, NotJson, canonical, digest
 from ..context import Context
@@ -28,9 +26,10 @@ from ..declaration import ToolOptions, ToolSettings
 from ..failures import ResultRefused
 from ..logbook import open_log
 from ..provider import CONTEXT, ProvidedTool, Provider, is_address, plain, valid_name
-from ..tool import Tool, make_tool
+from ..remote.provided import expect_known, keep_answer, make_provided_tool, read_names
+from ..remote.web_page import is_page, page_fault
+from ..tool import Tool
 from ..types.schemas import SchemaTypes
-from ..web_page import is_page, page_fault
 from .auth import Auth, Credentials, Mask, apply, read_auth
 from .document import KIND, Document, Listed, read_document
 from .operation import KeyHeader, Operation, Unsupported, read_operation
@@ -232,12 +231,7 @@ def value_of(answer: Answer, context: Context | None) -> Json:
             return answer.body.decode(_charset(answer))
         except (UnicodeDecodeError, LookupError):
             pass  # bytes, whatever the header says
-    if context is None:
-        raise ToolError(
-            "the server answers with bytes; call the tool in a run, whose store keeps them", code="no-blobs"
-        )
-    saved = context.save(answer.body, media_type=kind or None, name=_file_name(answer))
-    return cast("Json", saved.model_dump(mode="json"))
+    return keep_answer(context, answer.body, kind or None, _file_name(answer))
 
 
 def _charset(answer: Answer) -> str:
@@ -333,15 +327,15 @@ class _Import:
         self._credentials = credentials
         only, tags = rest.pop("only", None), rest.pop("tags", None)
         self._choice = _Choice(
-            None if only is None else _names("only", only),
-            None if tags is None else _names("tags", tags),
-            _names("leave_out", rest.pop("leave_out", ())),
+            None if only is None else read_names("only", only),
+            None if tags is None else read_names("tags", tags),
+            read_names("leave_out", rest.pop("leave_out", ())),
             bool(rest.pop("deprecated", True)),
         )
         self._prefix = str(rest.pop("prefix", ""))
         self._overrides = cast("Mapping[str, ToolOptions]", rest.pop("overrides", None) or {})
         self._pages = cast("Mapping[str, object]", rest.pop("pages", None) or {})
-        self._slashes = _names("path_slashes", rest.pop("path_slashes", ()))
+        self._slashes = read_names("path_slashes", rest.pop("path_slashes", ()))
         self._key_header = _header(rest.pop("idempotency_header", None))
         self._options = cast("ToolOptions", rest)
 
@@ -440,14 +434,7 @@ class _Import:
             "overrides": tuple(self._overrides),
             "pages": tuple(self._pages),
         }
-        for key, names in given.items():
-            for name in names:
-                if name not in known:
-                    hint = did_you_mean(name, known)
-                    raise ConfigError(
-                        f"{key}: {self._document} has no operation {name!r}; it has {listing([plain(each, 60) for each in known])}"
-                        + (f"; {hint}" if hint else "")
-                    )
+        expect_known(given, known, str(self._document), "operation")
 
     def _provider(self, operations: Iterable[Operation]) -> Provider:
         # An address that the document names is a word of the document: another one needs consent, like other words.
@@ -487,16 +474,6 @@ class _Import:
         is_write = settings.get("effect") == "write"
         if is_write:
             settings.setdefault("idempotent", operation.is_idempotent or key_header is not None)
-        if settings.get("isolation") == "process":
-            raise ConfigError(f"{where}: isolation: it runs at its server already; leave it out")
-        if settings.get("queue") is not None:
-            raise ConfigError(f"{where}: queue: its server carries the calls out already; leave it out")
-        said = operation.description
-        if settings.get("trust") == "untrusted" and said:
-            # The planner reads this text. Marked as a quotation, an instruction in it is less likely to be followed.
-            said = f"(in the words of the {KIND} '{self._document.title}') {said}"
-        settings.setdefault("description", said)
-        settings.setdefault("version", f"{self._document.title} {self._document.version}".strip())
         slashes = self._slashes_of(operation, listed, str(name))
         decides: dict[str, object] = {
             "openapi": operation.wire(),
@@ -505,9 +482,7 @@ class _Import:
             "pages": None if pages is None else asdict(pages),
             "key_header": None if key_header is None else key_header.name,
             "slashes": sorted(slashes),
-            "extra": settings.get("fingerprint_extra"),
         }
-        settings["fingerprint_extra"] = cast("Json", decides)
         fn = RemoteOperation(
             self._server,
             operation,
@@ -520,15 +495,14 @@ class _Import:
             pages=pages,
             slashes=slashes,
         )
-        return make_tool(
+        return make_provided_tool(
             fn,
-            source=_source(self._document, str(name)),
+            ProvidedTool(provider, operation.name, operation.description),
+            where=where,
             types=self._types(where, operation, pages),
-            provided=ProvidedTool(
-                provider, operation.name, operation.description if settings.get("description") == said else ""
-            ),
-            default_results="warn",
-            **cast("ToolOptions", {**settings, "name": str(name)}),
+            version=self._document.version,
+            decides=decides,
+            settings={**settings, "name": str(name)},
         )
 
     def _types(self, where: str, operation: Operation, pages: Pages | None) -> SchemaTypes:
@@ -566,16 +540,6 @@ def _made_name(operation: Operation) -> str:
     return re.sub(r"[^a-z0-9]+", "_", operation.key.lower()).strip("_")
 
 
-def _names(key: str, given: object) -> tuple[str, ...]:
-    if isinstance(given, str) or not isinstance(given, Iterable):
-        shown = f"; write [{given!r}]" if isinstance(given, str) else ""
-        raise ConfigError(f"{key}: expected a list of names, found {given!r}{shown}")
-    found = tuple(cast("Iterable[object]", given))
-    if not all(isinstance(each, str) for each in found):
-        raise ConfigError(f"{key}: expected a list of names, found {given!r}")
-    return cast("tuple[str, ...]", found)
-
-
 def _header(given: object) -> KeyHeader | None:
     if given is None:
         return None
@@ -584,15 +548,3 @@ def _header(given: object) -> KeyHeader | None:
             f"idempotency_header: expected the name of a header such as Idempotency-Key, found {given!r}"
         )
     return KeyHeader(given)
-
-
-async def _remote(**arguments: Json) -> Json:
-    """Stand for the code of a tool that is elsewhere."""
-    return dict(arguments)
-
-
-def _source(document: Document, name: str) -> FunctionType:
-    """Return a function by which messages can name the tool; its code is not the code of the server."""
-    made = FunctionType(_remote.__code__, globals(), valid_name(name))
-    made.__qualname__ = f"{valid_name(document.title)}.{valid_name(name)}"
-    return made

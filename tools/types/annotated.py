@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from copy import copy
 from dataclasses import fields, is_dataclass
@@ -103,10 +103,9 @@ class PythonTypes:
             given: Any = parse_canonical(args) if value is None else copied(value)  # no cast, which is a call
             own: dict[str, Any] = given
             return own
-        read = self._validator.validate_json(args, strict=True).__dict__
-        return {name: read[field] for field, name in self._names.items()}
+        return self.decode(args, None)
 
-    def decode(self, args: bytes, bytes_of: Bytes) -> dict[str, Any]:
+    def decode(self, args: bytes, bytes_of: Bytes | None) -> dict[str, Any]:
         """As `unpack`, for types with codecs: their values come of the bytes of the call. Raises: ToolError: they are not there, or no such value."""
         read = self._validator.validate_json(args, strict=True, context=bytes_of).__dict__
         return {name: read[field] for field, name in self._names.items()}
@@ -407,21 +406,20 @@ def _first_line(fault: Exception) -> str:
 
 
 def _has_sets(schema: Json) -> bool:
-    match schema:
-        case dict():
-            return schema.get("uniqueItems") is True or any(_has_sets(part) for part in schema.values())
-        case list():
-            return any(_has_sets(part) for part in schema)
-        case _:
-            return False
+    return _any_part(schema, lambda part: part.get("uniqueItems") is True)
 
 
 def _has_codecs(schema: Json) -> bool:
+    return _any_part(schema, lambda part: MARK in part)
+
+
+def _any_part(schema: Json, test: Callable[[dict[str, Json]], bool]) -> bool:
+    """Whether a test holds for an object anywhere in a schema."""
     match schema:
         case dict():
-            return MARK in schema or any(_has_codecs(part) for part in schema.values())
+            return test(schema) or any(_any_part(part, test) for part in schema.values())
         case list():
-            return any(_has_codecs(part) for part in schema)
+            return any(_any_part(part, test) for part in schema)
         case _:
             return False
 

@@ -23,8 +23,8 @@ import orjson
 from ....errors import ConfigError, ToolError
 from ....plans.immutable import immutable
 from ....tools import Context, Tool, Used
-from ....tools.active_trace import trace_headers
 from ....tools.declaration import Results
+from ....tools.remote.active_trace import trace_headers
 from ...canonical_value import CanonicalValue
 from ..artifacts import CallBlobs
 from .invoke import Failed, Lost, Outcome, Returned

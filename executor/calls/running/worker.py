@@ -28,9 +28,9 @@ from typing_extensions import override
 
 from ....errors import ConfigError, ToolError
 from ....tools import Context, Tool, Used
-from ....tools.active_trace import trace_continued
 from ....tools.declaration import Results
 from ....tools.logbook import is_json, render_others_as_json
+from ....tools.remote.active_trace import trace_continued
 from ....tools.toolset import load_tools
 from ..artifacts import CallBlobs
 from ..lease import EARLY_S, MOMENT_ENV, Moment, Watchdog

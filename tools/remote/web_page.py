@@ -12,10 +12,13 @@ from html import unescape
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
-from ..plans.reports.visible import visible_line
+from ...plans.reports.visible import visible_line
 
 TITLE_CHARACTERS_MAX: Final = 100
 """Characters of a page's title that an error quotes: the page is foreign text."""
+
+SHOWN_MAX: Final = 200
+"""Characters of an address that an error quotes: it may be foreign text, too."""
 
 READ_BYTES_MAX: Final = 64 * 1024
 """Bytes of a page in which its title is looked for."""
@@ -46,7 +49,7 @@ def page_fault(url: str, body: bytes) -> str:
     title = "" if found is None else " ".join(unescape(found[1].decode("utf-8", "replace")).split())
     called = f" titled '{visible_line(title[:TITLE_CHARACTERS_MAX])}'" if title else " without a title"
     return (
-        f"it answered with a web page{called}, from {_shown(url)}, and not as an API: probably a proxy, or the login page of a network, "
+        f"it answered with a web page{called}, from {shown_address(url)[:SHOWN_MAX]}, and not as an API: probably a proxy, or the login page of a network, "
         "stands in between; open the address in a browser and log in, set NO_PROXY, or correct the address"
     )
 
@@ -63,11 +66,12 @@ def login_fault(url: str, location: str) -> str | None:
     if not _LOGIN.search(f"{parts.hostname or ''}{parts.path}"):
         return None
     return (
-        f"it redirects to {_shown(target)}, which looks like a login page: probably a proxy, or the login of a network, stands in between; "
+        f"it redirects to {shown_address(target)[:SHOWN_MAX]}, which looks like a login page: probably a proxy, or the login of a network, stands in between; "
         "open the address in a browser and log in, set NO_PROXY, or hand over what the server asks for"
     )
 
 
-def _shown(url: str) -> str:
+def shown_address(url: str) -> str:
+    """Return an address for messages: without user, password and query, which may be secrets."""
     parts = urlsplit(url)
-    return visible_line(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"[:200])
+    return visible_line(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")

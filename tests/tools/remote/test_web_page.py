@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from firmplan import ConfigError, Engine, Model, Toolset
-from firmplan.tools.web_page import is_page, login_fault, page_fault
+from firmplan.tools.remote.web_page import is_page, login_fault, page_fault
 
 PAGE = b"<!doctype html><html><head><TITLE>\n Sign in &ndash; Corp\x1b[2J Proxy </TITLE></head><body>key=hush</body></html>"
 TOLD = r"it answered with a web page titled 'Sign in \u2013 Corp\\x1b\[2J Proxy', from http://127\.0\.0\.1:\d+/\S*, and not as an API: probably a proxy"

@@ -1,17 +1,25 @@
-"""The body of an HTTP response, up to a bound: an endpoint or a server that never stops must not fill the memory.
+"""What all clients of HTTP share: the settings of TLS, and a bound on the body of a response.
 
-A seam: httpx is heavy, and only the first call of a model or of an MCP server at an address loads this module.
+A seam: httpx is heavy, and only the first call of a model or of a server at an address loads this module.
 """
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator
+from functools import cache
 
 import httpx2
 
 
+@cache
+def tls() -> ssl.SSLContext:
+    """Return the one TLS context of this process: reading the certificates takes 20 to 100 ms."""
+    return httpx2.create_ssl_context()
+
+
 class BoundedBody(httpx2.AsyncByteStream):
-    """Another stream, which ends with an error past its bound.
+    """Another stream, which ends with an error past its bound: a server that never stops must not fill the memory.
 
     Args:
         inner: The stream.
