@@ -237,10 +237,13 @@ def results_of(where: str, given: object) -> Results | None:
     """Return what becomes of a result that does not fit its type; `None`: not said. Raises: ConfigError: it is none of the three words."""
     if given is None or given in get_args(Results):
         return cast("Results | None", given)
-    known = ", ".join(f'"{each}"' for each in get_args(Results))
-    raise ConfigError(
-        f"{where}results: expected one of {known}, found {given!r}{_nearest(given, get_args(Results))}"
-    )
+    raise word_fault(f"{where}results", given, get_args(Results))
+
+
+def word_fault(where: str, given: object, known: Sequence[str]) -> ConfigError:
+    """Return the error for a setting that is none of some words; it has the nearest of them."""
+    listed = ", ".join(f'"{each}"' for each in known)
+    return ConfigError(f"{where}: expected one of {listed}, found {given!r}{_nearest(given, known)}")
 
 
 class _Given:
@@ -256,12 +259,11 @@ class _Given:
     def fault(self, key: str, expected: str, found: str) -> ConfigError:
         return ConfigError(f"{self.where}: {key}: expected {expected}, found {found}")
 
-    def one_of(self, key: str, known: Iterable[str], default: str) -> str:
-        value, known = self.options.get(key, default), list(known)
+    def one_of(self, key: str, known: Sequence[str], default: str) -> str:
+        value = self.options.get(key, default)
         if isinstance(value, str) and value in known:
             return str(value)
-        listed = ", ".join(f'"{each}"' for each in known)
-        raise self.fault(key, f"one of {listed}", f"{value!r}{_nearest(value, known)}")
+        raise word_fault(f"{self.where}: {key}", value, known)
 
     def flag(self, key: str) -> bool:
         value = self.options.get(key, False)

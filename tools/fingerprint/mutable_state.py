@@ -21,33 +21,11 @@ from ...plans.immutable import immutable
 from .names import TREES_KEPT
 from .syntax import FunctionNode, enclosing_functions, module_statements
 
-_MUTATORS: Final = frozenset(
-    [
-        "add",
-        "append",
-        "appendleft",
-        "clear",
-        "difference_update",
-        "discard",
-        "extend",
-        "extendleft",
-        "insert",
-        "move_to_end",
-        "pop",
-        "popitem",
-        "popleft",
-        "put",
-        "put_nowait",
-        "remove",
-        "reverse",
-        "rotate",
-        "setdefault",
-        "sort",
-        "subtract",
-        "symmetric_difference_update",
-        "update",
-    ]
-)
+_MUTATORS: Final = frozenset({
+    "add", "append", "appendleft", "clear", "difference_update", "discard", "extend", "extendleft",
+    "insert", "move_to_end", "pop", "popitem", "popleft", "put", "put_nowait", "remove", "reverse",
+    "rotate", "setdefault", "sort", "subtract", "symmetric_difference_update", "update",
+})  # fmt: skip
 _PLAIN: Final = (
     *(list, dict, set, deque, queue.Queue, queue.SimpleQueue),
     *(bytearray, int, float, str, bytes, type(None)),

@@ -57,6 +57,11 @@ class Endpoint:
     tool_calls: bool = False
 
     @property
+    def key(self) -> tuple[str, str]:
+        """Which model it is, whatever its settings are: limits, and what is learnt of an endpoint, go by it."""
+        return self.base_url, self.name
+
+    @property
     def max_tokens_key(self) -> str:
         """The name of the limit on an answer's length: OpenAI's newer models take only the new name, other endpoints only the old one."""
         return (
