@@ -11,7 +11,7 @@ SITE_STAMP := $(SITE)/.installed
 PEERS := dbos hamilton langgraph prefect pydantic_graph
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 
-.PHONY: demo test sweep mutate check fix bench bench-guard peers performance docs site page check-page lock audit clean
+.PHONY: demo test sweep mutate check fix bench bench-guard peers performance docs site page check-page check-image lock audit clean
 
 demo: $(DEMO_STAMP)
 	$(BIN)/firmplan demo
@@ -70,6 +70,10 @@ page: $(STAMP)
 
 check-page: $(STAMP)
 	scripts/page check
+
+# The build of deploy/Dockerfile without a container: it installs packages, so it is no part of the tests, which talk to this machine alone.
+check-image: $(STAMP)
+	$(BIN)/pytest -q tests/deploy/build_image.py
 
 # What resolves today, on every platform, with the hashes of all files: every fresh clone gets the same, byte by byte.
 lock:

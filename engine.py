@@ -491,20 +491,7 @@ class Engine:
                     write_grace_s=self._write_grace_s,
                     backend=self._backend,
                 )
-                plans = _run_planner.EnginePlanner(
-                    self._planner,
-                    self.tools,
-                    self._flow,
-                    self._policies,
-                    execution.archive,
-                    self._secrets,
-                    self._budgets,
-                    facilities.pins,
-                    facilities.learnt,
-                    facilities.known,
-                    self._models,
-                    self._clock.now,
-                )
+                plans = _run_planner.EnginePlanner(self._planner, facilities, execution.archive)
                 execution.planning.planner = facilities.step_planner = plans
                 execution.confirms = self._confirms
                 await self._location.check_artifacts()

@@ -20,7 +20,7 @@ def on_first_use(
 
     Args:
         package: Its name.
-        modules: Module of the package -> the public names that it has.
+        modules: Module of the package, or of one above it (`.tools.artifact`: of the package around it) -> the public names that it has.
     """
     homes = {name: module for module, names in modules.items() for name in names}
 

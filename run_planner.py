@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from .errors import ConfigError, InputRejected, PlanRejected
 from .executor import EarlySteps, Header, PlannedRun, PlanningCost, Run, ToolsetLock
-from .executor.budget import BudgetPolicy
 from .executor.calls.step_planning import StepTask
 from .executor.journal.header import SHOWN_UNTRUSTED, program_of
 from .executor.journal.known_plans import check_key, tools_name
@@ -51,11 +50,7 @@ from .tools.models.judges import judges_in
 from .tools.models.models import DEFAULT, Models
 
 if TYPE_CHECKING:
-    from .executor.calls.flow.flow_policy import Flow
-    from .executor.calls.flow.policies import Policies
-    from .executor.journal.known_plans import KnownPlans
-    from .executor.journal.learnt_types import LearntTypes
-    from .executor.journal.tool_pins import ToolPins
+    from .executor.calls.facilities import Facilities
     from .executor.journal.toolset_lock import ToolLock
     from .executor.runs.archive import Archive
     from .executor.stores.store import RunRow
@@ -64,10 +59,8 @@ if TYPE_CHECKING:
     from .plans.limits import Limits
     from .plans.python_types import OutputType
     from .plans.reports.problems import Problem
-    from .tools.guards.guard import Guard
     from .tools.models.completion import Message, Usage
     from .tools.models.endpoint import Model
-    from .tools.secret import Secrets
     from .tools.tool import Tool
 
 NO_PLAN: Final = "it has no task that was planned"
@@ -151,49 +144,19 @@ class EnginePlanner:
 
     Args:
         planner: Writes plans and patches.
-        tools: The tools of the engine.
-        flow: The severity of untrusted data at an argument of a write.
-        policies: Where untrusted data may stand although its tool does not say so.
+        facilities: What the runs of the engine share: what plans are checked by, and what is known of plans and results.
         archive: Has the saved plans.
-        secrets: Those that plans may use.
-        budgets: Default budget and ceilings of the runs.
-        pins: What providers of tools said when it was accepted.
-        learnt: What results of tools looked like.
-        known: What the store knows of plans from before.
-        models: The models that steps ask.
-        now: What the time is, in Unix seconds.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917  # what plans are checked by
-        self,
-        planner: Planner,
-        tools: Toolset,
-        flow: Flow,
-        policies: Policies,
-        archive: Archive,
-        secrets: Secrets,
-        budgets: BudgetPolicy,
-        pins: ToolPins,
-        learnt: LearntTypes,
-        known: KnownPlans,
-        models: Models,
-        now: Callable[[], float],
-    ) -> None:
+    def __init__(self, planner: Planner, facilities: Facilities, archive: Archive) -> None:
         self._planner = planner
-        self._tools = tools
-        self._flow: Flow = flow
-        self._policies = policies
+        self._facilities = facilities
         self._archive = archive
-        self._secrets = secrets
-        self._budgets = budgets
-        self._pins = pins
-        self._learnt = learnt
-        self._known = known
+        self._tools, self._known, self._pins = facilities.tools, facilities.known, facilities.pins
+        self._now = facilities.clock.now
         self._tools_name: bytes | None = None
-        self._models = models
-        self._now = now
         self._accepted, self._accepted_by_name = CheckedPlans(), CheckedPlans()
-        self._askable = EngineModels(models, planner)
+        self._askable = EngineModels(facilities.models, planner)
         self._named = replace(self._askable, names_only=True)
         self._outputs: LruCache[tuple[str, bytes], tuple[Problem, ...]] = LruCache()
         self._locks: IdentityCache[Plan, ToolsetLock] = IdentityCache(LOCKS_KEPT)
@@ -208,19 +171,26 @@ class EnginePlanner:
         saved = await self._saved_for(found, tenant) if found is not None else {}
         return await self._report(given, saved, self._askable, small=small)
 
+    async def _expect_ok(self, plan: Plan, tenant: str = "") -> None:
+        """Check that a plan of the planner passes the check of the engine too. Raises: PlanRejected."""
+        report = await self.check(plan, tenant)
+        if not report.ok:
+            raise PlanRejected(report)
+
     async def _report(
         self, plan: object, saved: Mapping[str, Plan], models: EngineModels, *, small: bool
     ) -> CheckReport:
+        policies = self._facilities.policies
         return await checked(
             lambda limits: self._judge(
                 check(
                     plan,
                     self._tools,
                     plans=saved,
-                    secrets=self._secrets.places,
+                    secrets=self._facilities.secrets.places,
                     limits=limits,
-                    rules=self._policies.rule_for,
-                    policies=self._policies.names,
+                    rules=policies.rule_for,
+                    policies=policies.names,
                     models=models,
                 )
             ),
@@ -232,6 +202,7 @@ class EnginePlanner:
     ) -> Survey | None:
         """Check a plan, and return the survey of the check. Raises: PlanRejected."""
         found: Survey | None = None
+        secrets, policies = self._facilities.secrets.places, self._facilities.policies
 
         def judged(limits: Limits) -> CheckReport:
             nonlocal found
@@ -241,9 +212,9 @@ class EnginePlanner:
                     self._tools,
                     saved,
                     limits,
-                    self._secrets.places,
-                    self._policies.rule_for,
-                    self._policies.names,
+                    secrets,
+                    policies.rule_for,
+                    policies.names,
                     models=models,
                 )
             return self._judge(report)
@@ -318,8 +289,9 @@ class EnginePlanner:
         asking: dict[str, Json] = {
             tool.name: list(tool.asked_models) for tool in self._tools if tool.asked_models
         }
-        rules: Json = [self._flow, self._policies.places, models.state(), asking]
-        return check_key(plan, saved, self._tools_name, self._secrets.places, LIMITS, rules)
+        shared = self._facilities
+        rules: Json = [shared.flow, shared.policies.places, models.state(), asking]
+        return check_key(plan, saved, self._tools_name, shared.secrets.places, LIMITS, rules)
 
     async def expect_output(self, plan: Plan, saved: Mapping[str, Plan], wanted: OutputType[Any]) -> None:
         """Check that the output of a plan can be of a type. Raises: PlanRejected: it cannot."""
@@ -407,7 +379,7 @@ class EnginePlanner:
             InputRejected: `usd` is limited, and nobody knows the price of a model.
         """
         # A retry is a new run: limits of the ended run count, at most the ceilings of this engine. Its deadline has most likely passed.
-        budget = self._budgets.lowered(before.budget)
+        budget = self._facilities.budgets.lowered(before.budget)
         header = replace(
             before,
             fork=None,
@@ -429,7 +401,7 @@ class EnginePlanner:
 
     def _expect_priced(self, plan: Plan, saved: Mapping[str, Plan], *, patches: bool = False) -> None:
         """Check that the price of each model is known that a run may ask. Raises: InputRejected (`unpriced-model`)."""
-        self._models.expect_priced(models_asked((plan, *saved.values()), self._tools))
+        self._facilities.models.expect_priced(models_asked((plan, *saved.values()), self._tools))
         plans_in_run = any(isinstance(step, PlanForStep) for step in _steps_of((plan, *saved.values())))
         if patches or plans_in_run:
             with suppress(ConfigError):  # without a model nothing is patched
@@ -479,7 +451,7 @@ class EnginePlanner:
                 saved=[SavedPlan(name, plan) for name, plan in saved.items()],
                 plans=saved.get,
                 judge=self._judge,
-                rules=self._policies.rule_for,
+                rules=self._facilities.policies.rule_for,
                 models=self._askable,
                 complete=row is not None,
                 cache=self._archive.planned.of_tenant(tenant),
@@ -496,9 +468,7 @@ class EnginePlanner:
             run_id = None if row is None else row.id
             noted = [(qualified(use.name, tenant), use.digest, use.outcome) for use in uses]
             await self._archive.uses.note(noted, run_id)
-        report = await self.check(found.plan, tenant)
-        if not report.ok:
-            raise PlanRejected(report)
+        await self._expect_ok(found.plan, tenant)
         return found
 
     async def plan_run(
@@ -537,15 +507,13 @@ class EnginePlanner:
             task.given,
             Part(task.steps_max, task.returns, shown, untrusted),
             judge=self._judge,
-            rules=self._policies.rule_for,
+            rules=self._facilities.policies.rule_for,
             models=self._askable,
             budget=cost.left,
             spent=_adding(cost),
             answers=task.answers,
         )
-        report = await self.check(found.plan)
-        if not report.ok:
-            raise PlanRejected(report)
+        await self._expect_ok(found.plan)
         if "usd" in cost.limits:
             self._expect_priced(found.plan, {})
         # The date goes into the sub-plan, and so into the journal: a replay has the same.
@@ -564,14 +532,14 @@ class EnginePlanner:
             task=run.task,
             plans=saved.get,
             judge=self._judge,
-            rules=self._policies.rule_for,
+            rules=self._facilities.policies.rule_for,
             models=self._askable,
             output_error=next((error for error in run.errors if not error.step), None),
             budget=cost.left,
             spent=_adding(cost),
         )
         options = Options(
-            budget=self._budgets.lowered(cost.rest),
+            budget=self._facilities.budgets.lowered(cost.rest),
             submitter=before.submitter,
             deadline=before.deadline,  # the caller waits for both runs as one
             priority=before.priority,
@@ -621,7 +589,7 @@ class EnginePlanner:
 
     async def learnt_tools(self) -> Toolset:
         """Return the engine's tools with what their results looked like, as planners see them."""
-        found = await self._learnt.find(self._tools, self._now())
+        found = await self._facilities.learnt.find(self._tools, self._now())
         if not found:
             return self._tools
         return Toolset(
@@ -629,7 +597,7 @@ class EnginePlanner:
         )
 
     def _judge(self, report: CheckReport) -> CheckReport:
-        return judged(report, self._flow)
+        return judged(report, self._facilities.flow)
 
     def _lock(self, plan: Plan, saved: Mapping[str, Plan]) -> ToolsetLock:
         # The plan and the tools decide the lock, and nobody changes them; a plan that was checked before is the same object again.
@@ -686,26 +654,15 @@ def _aliases_of(step: Step, tools: Toolset) -> list[str]:
     match step:
         case AskStep():
             alias = step.ask.model or DEFAULT
-            return [alias, *_judges_of(step.ask.guard, alias)]
-        case AgentStep():
-            return [DEFAULT, *(alias for name in step.may_call for alias in _aliases_of_tool(name, tools))]
-        case PlanForStep():
-            return [alias for name in step.may_call for alias in _aliases_of_tool(name, tools)]
-        case ToolStep():
-            return _aliases_of_tool(step.tool, tools)
+            return [alias, *(judge.model or alias for judge in judges_in(step.ask.guard))]
+        case AgentStep() | PlanForStep() | ToolStep():
+            # What a `plan_for` step asks itself is the planner, which has models of its own.
+            own = [DEFAULT] if isinstance(step, AgentStep) else []
+            names = [step.tool] if isinstance(step, ToolStep) else step.may_call
+            called = [tool for name in names if (tool := tools.find(name)) is not None]
+            return [*own, *(alias for tool in called for alias in tool.asked_models)]
         case _:
             return []
-
-
-def _aliases_of_tool(name: str, tools: Toolset) -> list[str]:
-    tool = tools.find(name)
-    if tool is None:
-        return []
-    return list(tool.asked_models)
-
-
-def _judges_of(guards: Sequence[Guard], alias: str) -> list[str]:
-    return [judge.model or alias for judge in judges_in(guards)]
 
 
 def _is_same(now: Tool | None, locked: ToolLock) -> bool:

@@ -157,8 +157,7 @@ class LearnedPlan:
 
 def _origin_text(each: StepOrigin) -> str:
     origin = each.origin
-    place = f"{each.step}.{origin.place}" if each.step else origin.place
-    return f"{place} = {shown(origin.template)}  [{KINDS[origin.kind]}]"
+    return f"{each.place} = {shown(origin.template)}  [{KINDS[origin.kind]}]"
 
 
 def learn_from_trace(
@@ -238,17 +237,10 @@ class _Rehearsal:
         stand_ins = Toolset([self._stand_in(name) for name in names])
         # The tools as they are may refuse the plan (the report says so) where the stand-ins do not; what these refuse cannot run.
         report = check(self.proposal.plan, stand_ins)
-        if not report.ok:
-            return TraceRehearsal(
-                self.recording.name, len(calls), 0, 0, (f"the plan does not run: {report.errors[0]}",)
-            )
-        loop = Background()
-        try:
-            found = self._differences(call(loop.loop, self._executed(stand_ins, models)))
-        except InputRejected as error:
-            return TraceRehearsal(self.recording.name, len(calls), 0, 0, (f"the plan does not run: {error}",))
-        finally:
-            loop.close()
+        if report.ok:
+            found = self._found(stand_ins, models)
+        else:
+            found = [f"the plan does not run: {report.errors[0]}"]
         done = sum(each.expected is not None for each in self.made)
         return TraceRehearsal(
             self.recording.name,
@@ -257,6 +249,16 @@ class _Rehearsal:
             models.asked,
             tuple(masked(each, self.recording.hidden) for each in found),
         )
+
+    def _found(self, tools: Toolset, models: Models) -> list[str]:
+        """Run the plan, and return how its calls differ from those of the trace."""
+        loop = Background()
+        try:
+            return self._differences(call(loop.loop, self._executed(tools, models)))
+        except InputRejected as error:
+            return [f"the plan does not run: {error}"]
+        finally:
+            loop.close()
 
     async def _executed(self, tools: Toolset, models: Models) -> Run:
         """Return the run of the plan."""

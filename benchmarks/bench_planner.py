@@ -27,6 +27,7 @@ from firmplan.planner.drafting.draft import plan_in
 from firmplan.planner.drafting.form import plan_answer
 from firmplan.planner.drafting.prompt import planning_messages
 from firmplan.planner.drafting.tool_choice import choose_tools
+from firmplan.planner.request import PlanRequest
 
 TOOLS = 30
 STEPS = 20
@@ -127,8 +128,8 @@ async def bodies_of(planner, tools):
 def parts(tools, plan):
     """Yield name and times of firmplan's own parts."""
     every = list(tools)
-    text = json.dumps(plan)
-    yield "prompt", timed(lambda: planning_messages(TASK, choose_tools(TASK, every), {}))
+    text, request = json.dumps(plan), PlanRequest(TASK, Toolset(every), {})
+    yield "prompt", timed(lambda: planning_messages(request, choose_tools(TASK, every)))
     yield "schema", timed(lambda: plan_answer(every))
     yield "parse", timed(lambda: plan_in(plan_answer([])[0].read(text), TASK))
     yield "check", timed(lambda: check(plan, tools))

@@ -20,6 +20,7 @@ command, so that `firmplan --help` loads no engine; `tests/arch/test_imports.py`
 from __future__ import annotations
 
 import copy
+import getpass
 import inspect
 import re
 from collections.abc import Callable, Mapping
@@ -139,6 +140,20 @@ AnyRun = Annotated[str, typer.Argument(autocompletion=complete_runs)]
 PlanOrTask = Annotated[str, typer.Argument(autocompletion=complete_plans)]
 PlanOrRun = Annotated[str, typer.Argument(autocompletion=complete_plans_and_runs)]
 SavedName = Annotated[str, typer.Argument(autocompletion=complete_plans)]
+
+
+class LoginName(str):
+    """The name under which a decision is made where the command names nobody: that of the login."""
+
+    __slots__ = ()
+
+
+def login_name() -> LoginName:
+    """Return the name of the login; empty: it has none."""
+    try:
+        return LoginName(getpass.getuser())
+    except (KeyError, OSError):
+        return LoginName()
 
 
 class HelpedCommand(TyperCommand):

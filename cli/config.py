@@ -61,10 +61,15 @@ def _listed(value: object) -> object:
     return tuple(cast("list[object]", value)) if isinstance(value, list) else value
 
 
-class PlannerTable(BaseModel):
-    """Settings of the planner; `None`: not given. `choose_over` is `false` where a model never chooses among the tools."""
+class _Table(BaseModel):
+    """A table of the file, or all settings of one source."""
 
+    # Built at the first use: most commands read few of the tables, and are to start quickly.
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
+
+
+class PlannerTable(_Table):
+    """Settings of the planner; `None`: not given. `choose_over` is `false` where a model never chooses among the tools."""
 
     small_model: Text | None = None
     adapt: bool | None = None
@@ -83,10 +88,8 @@ Amount = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=False)]
 Count = Annotated[int, Field(ge=0)]
 
 
-class BudgetTable(BaseModel):
+class BudgetTable(_Table):
     """Limits of a run; `None`: not given, `false`: no limit."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     steps: Count | Literal[False] | None = None
     calls: Count | Literal[False] | None = None
@@ -102,10 +105,8 @@ class BudgetTable(BaseModel):
         return {name: value for name, value in {**(default or {}), **given}.items() if value is not False}
 
 
-class ServerBudgetTable(BaseModel):
+class ServerBudgetTable(_Table):
     """What a server's runs may spend on models together; `None`: not given."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     usd: Amount | None = None
     tokens: Count | None = None
@@ -122,10 +123,8 @@ SERVER_BUDGET_MAX: Final[Mapping[str, float]] = {
 """Ceilings of a run on a server whose settings name none: far above honest runs, so that a runaway or hostile plan ends by itself."""
 
 
-class SecretTable(BaseModel):
+class SecretTable(_Table):
     """One secret of the file: where its value is, and the tools and arguments that may have it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     env: Text | None = None
     file: Text | None = None
@@ -133,10 +132,8 @@ class SecretTable(BaseModel):
     tools: Annotated[tuple[Text, ...], BeforeValidator(_listed)] = ()
 
 
-class WebhookTable(BaseModel):
+class WebhookTable(_Table):
     """One endpoint of the file that is told of runs: the arguments of `Webhook`, which checks them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     url: Annotated[Text, Field(repr=False)]
     secret: SecretTable
@@ -157,10 +154,10 @@ class WebhookTable(BaseModel):
         return self.model_copy(update=moved)
 
 
-class OpenApiTable(BaseModel):
+class OpenApiTable(_Table):
     """One OpenAPI document of the file: the arguments of `Toolset.from_openapi`, which checks those that stand beside these."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", strict=True, defer_build=True)
+    model_config = ConfigDict(extra="allow")
 
     document: Text
     base_url: Text | None = None
@@ -190,10 +187,8 @@ def _files_beside(auth: object, folder: Path) -> object:
             return auth
 
 
-class PolicyTable(BaseModel):
+class PolicyTable(_Table):
     """One rule of the file about an argument of a tool (`written_policy`)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     name: Text
     tool: Text
@@ -207,7 +202,7 @@ class PolicyTable(BaseModel):
     untrusted: bool | None = None
 
 
-class Settings(BaseModel):
+class Settings(_Table):
     """Settings of one command: those of one source, or those that are merged from all sources.
 
     Attributes:
@@ -242,8 +237,6 @@ class Settings(BaseModel):
         proxies: Addresses and networks of proxies before the server, whose word counts for where a request comes from.
         webhooks: Endpoints that are told of runs, from the file, by name.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     tools: Annotated[tuple[Text, ...], BeforeValidator(_listed)] = ()
     store: Annotated[Text, Field(repr=False)] = STORE_DEFAULT

@@ -22,12 +22,6 @@ if TYPE_CHECKING:
     from ..plans import Problem
 
 
-class LoginName(str):
-    """The name under which a decision is made where the command names nobody: that of the login."""
-
-    __slots__ = ()
-
-
 class Exit(IntEnum):
     """The exit codes, one meaning each."""
 

@@ -263,15 +263,14 @@ class Invocation:
     @asynccontextmanager
     async def reach_server(self) -> AsyncGenerator[RemoteEngine]:
         """Yield the engine of the server that the settings name. Raises: ConfigError: an option is not for a server."""
-        from ..client import AsyncClient  # noqa: PLC0415  # loads an HTTP client
-        from .remote import RemoteEngine, RetryNote  # noqa: PLC0415  # the same
+        from .remote import RemoteEngine, RetryNote  # noqa: PLC0415  # loads an HTTP client
 
         url = self.server
         assert url is not None, "only commands at a server come here"
         self._refuse_engine_options(url)
         key, note = read_server_key(os.environ), RetryNote(RETRY_FOR_S)
-        async with AsyncClient(url, key=key, retry_for=RETRY_FOR_S, on_retry=note) as client:
-            yield RemoteEngine(client, url)
+        async with RemoteEngine(url, key=key, retry_for=RETRY_FOR_S, on_retry=note) as engine:
+            yield engine
 
     def _refuse_engine_options(self, url: str) -> None:
         """Raise where an option of the command line is about an engine of this machine. Raises: ConfigError."""

@@ -169,7 +169,7 @@ async def previews_text(engine: AnyEngine, run: Run) -> str:
             if isinstance(engine, Engine):
                 shown = await engine.preview_artifact(artifact)
             else:
-                shown = await engine.client.preview_artifact(run.id, artifact)
+                shown = await engine.preview_artifact(run.id, artifact)
         except FirmplanError as error:  # the run is shown anyway
             parts.append(f"{name}\nno preview: {one_line(error.message)}")
             continue

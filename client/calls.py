@@ -394,7 +394,7 @@ class Calls:
         """
         body = {**_given(by=by), "value": value}
         if step is None:
-            run = await self._asked(run_in, "POST", f"{_run_path(run_id)}/answer", body)
+            run = await self._recorded(f"{_run_path(run_id)}/answer", body)
             asked = run.question
             return await self._settled(
                 run, lambda run: run.status in STANDING and run.question is not None and run.question == asked
@@ -446,7 +446,7 @@ class Calls:
         named = {step_of(step): decision for step, decision in decisions.items()}
         bound = _bound(named, await self.waiting(run_id))
         body = _given(decisions=bound, by=by)
-        run = await self._asked(run_in, "POST", f"{_run_path(run_id)}/decide", body)
+        run = await self._recorded(f"{_run_path(run_id)}/decide", body)
         return await self._taken_up(
             run, {step: said["attempt"] for step, said in bound.items() if "attempt" in said}
         )
@@ -463,8 +463,12 @@ class Calls:
         if attempt is None:
             with suppress(InputRejected):  # there is no such step: the answer to the decision says so
                 attempt = await self._asked(lambda found: found["attempt"], "GET", path)
-        run = await self._asked(run_in, "POST", f"{path}/{word}", {**body, **_given(attempt=attempt)})
+        run = await self._recorded(f"{path}/{word}", {**body, **_given(attempt=attempt)})
         return await self._taken_up(run, {step_of(step): attempt})
+
+    async def _recorded(self, path: str, body: Mapping[str, Any]) -> Run:
+        """Send a decision and return the run. Every decision passes here, so that a client may send it under another name."""
+        return await self._asked(run_in, "POST", path, body)
 
     async def _taken_up(self, run: Run, decided: Mapping[str, int | None]) -> Run:
         """Return the run once these attempts of steps wait no more: the server continues it after its answer, and until then it looks as if they did."""

@@ -11,6 +11,7 @@ from dataclasses import field, replace
 from itertools import chain
 
 from ..plans import check
+from ..plans.checker.names import numbered
 from ..plans.immutable import immutable
 from ..plans.limits import Limits
 from ..plans.plan import EndorseStep, Plan, PlanForStep, ToolStep
@@ -23,7 +24,6 @@ SHOWN_CHARACTERS_MAX = 8_000
 """Characters of one value that the model is shown: enough to see how it is made, and the plan has all of it."""
 SHOWN_IN_ALL_MAX = 32_000
 """Characters of all values that the model is shown."""
-_RESULT = "part_result"
 
 
 @immutable
@@ -69,9 +69,7 @@ class Part:
 
     def _output_problems(self, plan: Plan, tools: Toolset, limits: Limits) -> Iterator[Problem]:
         """Yield the problems of the output at its place in the run, where it is used like an argument of the type `returns`."""
-        id_ = _RESULT
-        while any(step.id == id_ for step in plan.steps) or tools.find(id_) is not None:
-            id_ += "_"
+        id_ = numbered("part_result", {*tools.names, *(step.id for step in plan.steps)})
         use = ToolStep(id=id_, tool=id_, args={"value": plan.output})
         parameters: dict[str, Json] = {
             "type": "object",

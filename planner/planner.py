@@ -49,7 +49,7 @@ from .request import (
 )
 
 if TYPE_CHECKING:
-    from .drafting.conversation import Conversation, PlanningBudget
+    from .drafting.conversation import Conversation
     from .drafting.drafting import Preview
     from .drafting.failure_report import ErrorLike, StepLike
     from .drafting.patching import Mended
@@ -103,7 +103,8 @@ class _PlanningOptions:
     cache: PlanCache | None
     handler: PartialPlanHandler | None
     used: Used
-    budget: PlanningBudget
+    budget: Mapping[str, float]
+    spent: Callable[[Usage], None] | None
 
 
 class Planner:
@@ -270,16 +271,12 @@ class Planner:
             models=models,
             returns=returns,
         )
-        from .drafting.conversation import PlanningBudget  # noqa: PLC0415  # most processes write no plan
-
         used = used or _ignore
         attempts: list[Attempt] = []
         found = await _found(_from_saved(request, attempts, used), request)
         if found is not None:
             return found
-        # The budget begins here and not with the object: a saved plan costs nothing, and its search takes no time
-        # of the planning.
-        options = _PlanningOptions(cache, heard, used, PlanningBudget(budget or {}, spent))
+        options = _PlanningOptions(cache, heard, used, budget or {}, spent)
         return await self._from_model(request, attempts, options)
 
     async def plan_part(  # noqa: PLR0913  # what `plan` takes, and the part
@@ -325,9 +322,7 @@ class Planner:
             models=models,
             part=replace(part, shown={**part.shown, **part.untrusted}) if self._untrusted_text else part,
         )
-        from .drafting.conversation import PlanningBudget  # noqa: PLC0415  # most processes write no plan
-
-        options = _PlanningOptions(None, None, _ignore, PlanningBudget(budget or {}, spent))
+        options = _PlanningOptions(None, None, _ignore, budget or {}, spent)
         return await self._from_model(request, [], options)
 
     def preview(
@@ -441,8 +436,10 @@ class Planner:
         self, request: PlanRequest, attempts: list[Attempt], options: _PlanningOptions
     ) -> Planned:
         """Return a plan that a model wrote or filled in, now or before. Raises: PlanningFailed."""
-        from .drafting.conversation import Conversation  # noqa: PLC0415  # most processes write no plan
+        from .drafting.conversation import Conversation, PlanningBudget  # noqa: PLC0415  # most processes write no plan
 
+        # The time of the budget begins here: a saved plan costs nothing, and its search takes no time of the planning.
+        limits = PlanningBudget(options.budget, options.spent)
         try:
             endpoint, *fallbacks = self._model.resolve_all()
         except ConfigError as missing:
@@ -455,7 +452,7 @@ class Planner:
         if self._profile == "small":
             endpoint, *fallbacks = map(schema_first, (endpoint, *fallbacks))
         small, cache = self._small_endpoint(endpoint), options.cache
-        if "usd" in options.budget.limits:
+        if "usd" in options.budget:
             self.expect_priced()
         key = "" if cache is None else planning_key(request, endpoint, small, profile=self._profile)
         # The cache is asked before any question to the model, the small ones included: an equal task costs
@@ -473,7 +470,7 @@ class Planner:
             self._timeout_s,
             attempts,
             small=small,
-            budget=options.budget,
+            budget=limits,
             fallbacks=tuple(fallbacks),
             # A small model's second choice of a word is seldom better than its first.
             temperature=0 if self._profile == "small" else None,

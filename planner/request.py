@@ -73,6 +73,11 @@ class PlanRequest:
     models: KnownModels | None = None
     returns: Mapping[str, Json] | None = None
 
+    @property
+    def has_provided(self) -> bool:
+        """Whether somebody else provides one of the tools: then a fault may repeat names and choices of a stranger, and is data."""
+        return any(tool.is_provided for tool in self.tools)
+
     async def check(self, plan: Plan | Json, written: Collection[str] = ()) -> CheckReport:
         """Return the check's report on a plan, saved or drafted; the words of the steps in `written` count as untrusted data."""
         return await checked(lambda limits: self._check(plan, limits, written), small=is_small(plan))
@@ -167,7 +172,6 @@ def input_faults(plan: Plan, inputs: Mapping[str, Json], *, complete: bool) -> t
     Args:
         plan: The plan.
         inputs: The given values, by name.
-        rules: Where untrusted data may stand although its tool does not say so.
         complete: Whether the plan is to run with just these. Then an input with neither a value nor a default is a fault, too; otherwise
             the caller may give it later.
     """

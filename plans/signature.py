@@ -197,6 +197,11 @@ def signatures_of(toolset: Signatures | Iterable[Signature]) -> Signatures:
     return cast("Signatures", toolset)  # checking a protocol with properties at run time is slow
 
 
+def properties_of(schema: Mapping[str, Json]) -> Mapping[str, Json]:
+    """Return the fields of an object's schema, by name: of the schema of parameters the parameters."""
+    return cast("Mapping[str, Json]", schema.get("properties") or {})
+
+
 def parameter_schema(parameters: Mapping[str, Json], name: str) -> Mapping[str, Json]:
     """Return the schema of a parameter: of `T | None` that of `T`, and the definition in place of its name; empty if there is none."""
     properties, definitions = parameters.get("properties"), parameters.get("$defs")

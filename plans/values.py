@@ -128,6 +128,19 @@ def copied(value: Json) -> Json:
     return value
 
 
+def with_texts(value: Json, change: Callable[[str], Json]) -> Json:
+    """Return a value in which `change` has replaced every text; the keys of objects are no texts."""
+    match value:
+        case str():
+            return change(value)
+        case list():
+            return [with_texts(part, change) for part in value]
+        case dict():
+            return {name: with_texts(part, change) for name, part in value.items()}
+        case _:
+            return value
+
+
 def digest_of_text(text: str) -> Digest:
     """Return the digest of a text's canonical bytes, which are never all in memory."""
     if len(text) < LARGE_BYTES:

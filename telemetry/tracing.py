@@ -20,7 +20,7 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 from urllib.parse import urlsplit
 
 from opentelemetry import context as otel_context
@@ -51,17 +51,11 @@ from ..executor.events import (
 from ..executor.observer import ObservedCall, ObservedRun
 from ..executor.states import FINAL
 from ..tools.logbook import RequestContext
-from ..tools.models.completion import (
-    Completion,
-    Invalid,
-    ModelCall,
-    Refused,
-    TruncatedAnswer,
-)
+from ..tools.models.completion import Completion, Invalid, ModelCall, Refused, TruncatedAnswer
 from ..tools.models.errors import ModelError
 
 if TYPE_CHECKING:
-    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.metrics import Histogram, MeterProvider
     from opentelemetry.trace import TracerProvider
 
 SCOPE: Final = "firmplan"
@@ -128,39 +122,24 @@ class Telemetry:
         self.tracer = trace.get_tracer(SCOPE, tracer_provider=tracer_provider)
         self.has_contents = contents
         meter = metrics.get_meter(SCOPE, meter_provider=meter_provider)
-        self.requests = meter.create_histogram(
-            "gen_ai.client.operation.duration",
-            "s",
-            "GenAI operation duration.",
-            explicit_bucket_boundaries_advisory=DURATIONS,
+
+        def histogram(name: str, unit: str, about: str, bounds: Sequence[float]) -> Histogram:
+            return meter.create_histogram(name, unit, about, explicit_bucket_boundaries_advisory=bounds)
+
+        self.requests = histogram(
+            "gen_ai.client.operation.duration", "s", "GenAI operation duration.", DURATIONS
         )
-        self.tokens = meter.create_histogram(
-            "gen_ai.client.token.usage",
-            "{token}",
-            "Number of input and output tokens used.",
-            explicit_bucket_boundaries_advisory=TOKENS,
+        self.tokens = histogram(
+            "gen_ai.client.token.usage", "{token}", "Number of input and output tokens used.", TOKENS
         )
         self.cost = meter.create_counter(
             "firmplan.model.cost", "USD", "Price of requests to models, where known."
         )
-        self.runs = meter.create_histogram(
-            "firmplan.run.duration",
-            "s",
-            "Time from the submission of a run to its end.",
-            explicit_bucket_boundaries_advisory=LONG,
+        self.runs = histogram(
+            "firmplan.run.duration", "s", "Time from the submission of a run to its end.", LONG
         )
-        self.calls = meter.create_histogram(
-            "firmplan.call.duration",
-            "s",
-            "Time of one attempt of a call.",
-            explicit_bucket_boundaries_advisory=LONG,
-        )
-        self.waits = meter.create_histogram(
-            "firmplan.call.queue",
-            "s",
-            "Time that a ready call has waited.",
-            explicit_bucket_boundaries_advisory=DURATIONS,
-        )
+        self.calls = histogram("firmplan.call.duration", "s", "Time of one attempt of a call.", LONG)
+        self.waits = histogram("firmplan.call.queue", "s", "Time that a ready call has waited.", DURATIONS)
 
     def begin_run(self, run: ObservedRun) -> _RunSpans:
         """Begin the span of a run."""
@@ -409,15 +388,12 @@ class _RunSpans:
         )
 
 
-class _Attempt:
-    """One open attempt."""
+class _Attempt(NamedTuple):
+    """One open attempt: its span, when it began in nanoseconds, and its tool (`None`: the step asks a model)."""
 
-    __slots__ = ("begun", "span", "tool")
-
-    def __init__(self, span: Span, begun: int, tool: str | None) -> None:
-        self.span = span
-        self.begun = begun
-        self.tool = tool
+    span: Span
+    begun: int
+    tool: str | None
 
 
 class _RequestSpan:

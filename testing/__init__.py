@@ -7,8 +7,9 @@ a test that needs a store loads no HTTP server.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..lazy_imports import on_first_use
 
 if TYPE_CHECKING:
     from ..tools.models.marks import unmarked
@@ -34,20 +35,33 @@ if TYPE_CHECKING:
     from .scripted_model import ScriptedModel
     from .scripted_tool import Held, ScriptedTool
 
-_HOME = {
-    "FakeClock": "fakes",
-    "Held": "scripted_tool",
-    "MemoryStore": "fakes",
-    "RecordedRun": "recorded",
-    "ScriptedModel": "scripted_model",
-    "ScriptedTool": "scripted_tool",
-    "assert_same_run": "assertions",
-    "assert_step": "assertions",
-    "read_recorded": "recorded",
-    "run_plan": "fakes",
-    "unmarked": "..tools.models.marks",
-}
-"""Public name -> the module that has it; the replies of a scripted model are in `replies`."""
+__getattr__, __dir__ = on_first_use(
+    __name__,
+    {
+        ".tools.models.marks": ("unmarked",),
+        "assertions": ("assert_same_run", "assert_step"),
+        "fakes": ("FakeClock", "MemoryStore", "run_plan"),
+        "recorded": ("RecordedRun", "read_recorded"),
+        "replies": (
+            *(
+                "Body",
+                "Cut",
+                "Drip",
+                "Empty",
+                "Faulted",
+                "HttpError",
+                "Paced",
+                "Raw",
+                "Refusal",
+                "Slow",
+                "Text",
+            ),
+            *("ToolCall", "ToolCalls", "Truncated"),
+        ),
+        "scripted_model": ("ScriptedModel",),
+        "scripted_tool": ("Held", "ScriptedTool"),
+    },
+)
 
 __all__ = [
     "Body",
@@ -76,16 +90,3 @@ __all__ = [
     "run_plan",
     "unmarked",
 ]
-
-
-def __getattr__(name: str) -> Any:  # noqa: ANN401  # any public name
-    if name not in __all__:
-        raise AttributeError(f"module 'firmplan.testing' has no attribute {name!r}")
-    home = _HOME.get(name, "replies")
-    value = getattr(import_module(home if home.startswith(".") else f".{home}", __name__), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

@@ -305,7 +305,9 @@ class Context:
             if name in self.injected:
                 found[name] = self.injected[name]
             elif isinstance(given := self._resources, Mapping):
-                found[name] = self.resource(each.key_in(given) or each)
+                from .resources import key_of  # noqa: PLC0415  # it knows this module
+
+                found[name] = self.resource(key_of(each, given) or each)
             else:
                 raise ConfigError(
                     f"the tool needs the resource '{each.name}': run it in an Engine, or give Context(resources={{..}}) in a test"

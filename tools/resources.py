@@ -201,10 +201,6 @@ class Resource(Generic[T]):
                 )
         return found
 
-    def key_in(self, given: Mapping[Any, object]) -> Any:
-        """Return the key under which a mapping has what stands for the resource: itself, its function, or the type that it gives; `None`: none of them."""
-        return next((key for key in (self, self.fn, self.gives) if key in given), None)
-
     @property
     def where(self) -> str:
         """Its name for messages."""
@@ -278,6 +274,11 @@ def resource(fn: Callable[..., Any] | None = None, /, *, name: str | None = None
 
 # Not an attribute of the class: it would be part of the fingerprint of each tool that uses the class.
 _CLASSES: Final[WeakKeyDictionary[type, Resource[Any]]] = WeakKeyDictionary()
+
+
+def key_of(one: Resource[Any], given: Mapping[Any, object]) -> Any:
+    """Return the key under which a mapping has what stands for a resource: itself, its function, or the type that it gives; `None`: none of them."""
+    return next((key for key in (one, one.fn, one.gives) if key in given), None)
 
 
 def is_resource(value: object) -> TypeGuard[Resource[Any]]:

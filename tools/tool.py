@@ -42,7 +42,7 @@ from .declaration import (
 )
 from .failures import ResultRefused, is_interruption
 from .guards.guard import Guard, check_guards
-from .resources import Resource, find_resource, in_scope, mentioned_in, with_needs
+from .resources import Resource, find_resource, in_scope, key_of, mentioned_in, with_needs
 from .types.annotated import PythonTypes
 from .types.callables import (
     argument_names,
@@ -251,7 +251,7 @@ class Tool(Declaration, Generic[P, R]):
 
         Its results are not those of the resources that it declares, so its fingerprint is another, and where a mere value stands for one it has none.
         """
-        found = [(each, replaced[key]) for each in self.opens if (key := each.key_in(replaced)) is not None]
+        found = [(each, replaced[key]) for each in self.opens if (key := key_of(each, replaced)) is not None]
         if not found:
             return self
         if self.isolation == "process":

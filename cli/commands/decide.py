@@ -5,7 +5,6 @@ A decision is recorded and nothing more: the process that drives the run continu
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,8 +12,8 @@ import typer
 
 from ...errors import InputRejected
 from .. import screen
-from ..command import STORE, TOOLS_AND_STORE, CommandGroup, RunId, StepPath
-from ..failure import Exit, LoginName
+from ..command import STORE, TOOLS_AND_STORE, CommandGroup, LoginName, RunId, StepPath, login_name
+from ..failure import Exit
 
 if TYPE_CHECKING:
     from ...executor import Run
@@ -273,7 +272,7 @@ def _answer(invocation: Invocation, decision: str, run: Run, seen: str) -> int:
 
 
 def _login() -> LoginName:
-    try:
-        return LoginName(getpass.getuser())
-    except (KeyError, OSError) as error:
-        raise InputRejected("expected --by NAME, because this login has no name") from error
+    """Return the name of the login. Raises: InputRejected: it has none."""
+    if name := login_name():
+        return name
+    raise InputRejected("expected --by NAME, because this login has no name")

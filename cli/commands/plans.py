@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import sys
 from collections.abc import Mapping
@@ -15,7 +14,18 @@ import typer
 
 from ...errors import ConfigError, InputRejected
 from .. import screen
-from ..command import MOVES, PLANS, STORE, TOOLS, TOOLS_AND_STORE, CommandGroup, Inputs, PlanOrRun, SavedName
+from ..command import (
+    MOVES,
+    PLANS,
+    STORE,
+    TOOLS,
+    TOOLS_AND_STORE,
+    CommandGroup,
+    Inputs,
+    PlanOrRun,
+    SavedName,
+    login_name,
+)
 from ..completion import complete_plans
 from ..failure import Exit
 
@@ -253,7 +263,7 @@ async def show(
 async def _tracebacks_of(engine: AnyEngine, run: Run) -> dict[str, str]:
     from ...engine import Engine
 
-    return run.tracebacks() if isinstance(engine, Engine) else await engine.client.tracebacks(run.id)
+    return run.tracebacks() if isinstance(engine, Engine) else await engine.tracebacks(run.id)
 
 
 async def _find_run_or_plan(engine: AnyEngine, what: str) -> Plan | Run:
@@ -414,7 +424,7 @@ async def plans_save(invocation: Invocation, name: str, file: str) -> int:
         raise InputRejected(f"expected a plan's file, found no file {file!r}; {near}")
     async with invocation.reach(makes_runs=True) as engine:
         accepted, _ = await checked(engine, target)
-        saved = await engine.save_plan(name, accepted, by=_author())
+        saved = await engine.save_plan(name, accepted, by=login_name())
     digest = _digest_of(saved)
     invocation.answer({"name": saved.name, "digest": digest}, f"saved as {saved.name}\n{digest}")
     return Exit.OK
@@ -444,7 +454,7 @@ async def plans_learn(
             raise InputRejected(f"expected a run that succeeded, found run {run_id} {run.status}")
         learned = learn(run.plan, run.inputs, task=run.task, tools=invocation.toolset)
         if name is not None:
-            await engine.save_plan(name, learned.plan, by=_author())
+            await engine.save_plan(name, learned.plan, by=login_name())
     if output is not None:
         learned.plan.save(output)
     for value in learned.kept:
@@ -468,14 +478,6 @@ def _digest_of(saved: SavedPlan | PlanEntry) -> str:
     from ...planner import SavedPlan
 
     return saved.plan.digest if isinstance(saved, SavedPlan) else saved.digest
-
-
-def _author() -> str:
-    """Return the login name, for the history of saved plans; empty: the login has none."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return ""
 
 
 @plan_commands.command(uses=STORE, at_server=True, example="weather")
@@ -514,7 +516,7 @@ async def plans_restore(invocation: Invocation, name: SavedName, version: str) -
         now = await engine.find_plan(name)
         plan = await engine.plan_version(name, int(version) if version.isdecimal() else version)
         replaces = "" if now is None else now.text_digest
-        saved = await engine.save_plan(name, plan, replaces=replaces, by=_author())
+        saved = await engine.save_plan(name, plan, replaces=replaces, by=login_name())
     digest = _digest_of(saved)
     invocation.answer({"name": name, "digest": digest}, f"restored {name}\n{digest}")
     return Exit.OK
@@ -528,7 +530,7 @@ async def plans_delete(invocation: Invocation, name: SavedName) -> int:
         name (NAME): A saved plan's name.
     """
     async with invocation.reach() as engine:
-        await engine.delete_plan(name, by=_author())
+        await engine.delete_plan(name, by=login_name())
     invocation.answer({"name": name, "deleted": True}, f"deleted {name}")
     return Exit.OK
 
@@ -574,7 +576,7 @@ async def tools_list(invocation: Invocation) -> int:
     head: tuple[str, ...] = ("NAME", "EFFECT", "TAKES", "DOES")
     if invocation.server is not None:
         async with invocation.reach_server() as engine:
-            served = await engine.client.tools()
+            served = await engine.tools()
         lines = (
             (each.name, each.effect, _parameters(each.parameters), each.description.partition("\n")[0])
             for each in served

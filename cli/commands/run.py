@@ -328,7 +328,7 @@ async def artifacts_show(
         if isinstance(engine, Engine):
             shown = await engine.preview_artifact(chosen, rows=rows)
         else:
-            shown = await engine.client.preview_artifact(run_id, chosen, rows=rows)
+            shown = await engine.preview_artifact(run_id, chosen, rows=rows)
     invocation.answer({"run": run_id, "artifact": chosen, **shown.to_dict()}, preview_text(shown))
     return Exit.OK
 
@@ -363,9 +363,9 @@ async def artifacts_get(
                 async for piece in engine.stream_artifact(chosen):
                     screen.put_bytes(piece)
         elif output is not None:
-            await engine.client.download_artifact(run_id, chosen, output)
+            await engine.download_artifact(run_id, chosen, output)
         else:
-            async for piece in engine.client.stream_artifact(run_id, chosen):
+            async for piece in engine.stream_artifact(run_id, chosen):
                 screen.put_bytes(piece)
     if output is None:
         return Exit.OK

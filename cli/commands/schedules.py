@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .. import screen
-from ..command import MOVES, STORE, TOOLS_AND_STORE, Budget, CommandGroup, Inputs
+from ..command import MOVES, STORE, TOOLS_AND_STORE, Budget, CommandGroup, Inputs, login_name
 from ..failure import Exit
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ async def schedules_add(
             overlap=overlap,  # type: ignore[arg-type]  # the same
             start=start,
             paused=paused,
-            by=_author(),
+            by=login_name(),
             replaces=ANY_REVISION if replace else None,
         )
         _answer_state(invocation, engine, made, "added")
@@ -171,7 +170,7 @@ async def schedules_next(
 async def schedules_pause(invocation: Invocation, name: ScheduleName) -> int:
     """Let the times of a schedule pass without runs. A run that is under way goes on."""
     async with invocation.look() as engine:
-        made = await engine.pause_schedule(name, by=_author())
+        made = await engine.pause_schedule(name, by=login_name())
         _answer_state(invocation, engine, made, "paused")
     return Exit.OK
 
@@ -180,7 +179,7 @@ async def schedules_pause(invocation: Invocation, name: ScheduleName) -> int:
 async def schedules_resume(invocation: Invocation, name: ScheduleName) -> int:
     """Let a paused schedule go on from now."""
     async with invocation.look() as engine:
-        made = await engine.resume_schedule(name, by=_author())
+        made = await engine.resume_schedule(name, by=login_name())
         _answer_state(invocation, engine, made, "resumed")
     return Exit.OK
 
@@ -235,11 +234,3 @@ def _moment(at: float | None) -> str:
 def _fire_row(fire: Fire) -> tuple[str, ...]:
     why = f"{fire.missed} times; {fire.detail}" if fire.missed else fire.detail
     return screen.moment(fire.at), fire.state, fire.run_id or "", why
-
-
-def _author() -> str:
-    """Return the login name; empty: the login has none."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return ""

@@ -128,7 +128,7 @@ async def runs_delete(invocation: Invocation, run_id: RunId) -> int:
         if isinstance(engine, Engine):
             invocation.answer(await engine.delete(run_id))
         else:
-            await engine.client.delete(run_id)
+            await engine.delete(run_id)
             invocation.answer({"runs": [run_id]}, "1 run deleted")
     return Exit.OK
 

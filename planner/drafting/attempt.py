@@ -99,7 +99,9 @@ _ADVICE = {
 
 def no_model_for_part(task: str, missing: ConfigError) -> PlanningFailed:
     """Return the failure of the planning of a part of a run without a model: saved plans do not answer parts, so none is named."""
-    return PlanningFailed(f"the part {_quoted(task)} of the run needs a model for its plan, and {missing}.")
+    return PlanningFailed(
+        f"the part {quoted_task(task)} of the run needs a model for its plan, and {missing}."
+    )
 
 
 def no_model(
@@ -113,7 +115,7 @@ def no_model(
         saved: The nearest saved plans.
         attempts: What was tried.
     """
-    head = f"no saved plan answers the task {_quoted(task)}, and {missing}."
+    head = f"no saved plan answers the task {quoted_task(task)}, and {missing}."
     return PlanningFailed("\n".join([head, *_passed_over(attempts), _nearest(saved)]), attempts)
 
 
@@ -128,7 +130,7 @@ def no_endpoint(
         saved: The nearest saved plans.
         attempts: What was tried, the last of them this request.
     """
-    head = f"no plan for the task {_quoted(task)}: {fault}"
+    head = f"no plan for the task {quoted_task(task)}: {fault}"
     advice = [f"What to do: {_ADVICE[fault.code]}."] if fault.code in _ADVICE else []
     earlier = [str(attempt) for attempt in attempts[-2:-1]]
     return PlanningFailed(
@@ -138,7 +140,7 @@ def no_endpoint(
 
 def over_budget(task: str, limit: str, attempts: Sequence[Attempt]) -> PlanningFailed:
     """Return the failure of a planning whose next request would pass a limit of its budget."""
-    head = f"no plan for the task {_quoted(task)}: its planning would pass the budget's '{limit}'."
+    head = f"no plan for the task {quoted_task(task)}: its planning would pass the budget's '{limit}'."
     advice = "What to do: raise the budget (`firmplan resume RUN --budget NAME=AMOUNT`), or save a plan that answers the task."
     return PlanningFailed(f"{head}\n{advice}", attempts, limit)
 
@@ -154,7 +156,7 @@ def no_good_draft(task: str, attempts: Sequence[Attempt], advice: str | None = N
     # Small questions and saved plans are attempts too, and brought no draft.
     drafts = [attempt for attempt in attempts if attempt.source == "model"]
     last = drafts[-1]
-    head = f"no plan for the task {_quoted(task)}: {_count(len(drafts), 'draft')} of the model, none without faults. The last: "
+    head = f"no plan for the task {quoted_task(task)}: {_count(len(drafts), 'draft')} of the model, none without faults. The last: "
     if last.error is not None:
         return PlanningFailed(f"{head}{last.error}\n{_do_better(advice, cut=last.is_cut)}", attempts)
     shown = [str(fault) for fault in last.faults[:FAULTS_SHOWN]]
@@ -193,6 +195,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _quoted(task: str) -> str:
+def quoted_task(task: str) -> str:
+    """Return a task on one line, as messages quote it; cut where it is long."""
     line = " ".join(task.split())
     return f"'{line}'" if len(line) <= TASK_CHARACTERS else f"'{line[:TASK_CHARACTERS]}..'"

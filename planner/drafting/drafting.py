@@ -62,7 +62,7 @@ from .tool_choice import (
     choice_answer,
     choose_tools,
     is_choice_due,
-    shown_without_choice,
+    shown_by_words,
     tools_in,
     widened_tools,
     with_writing_tools,
@@ -232,17 +232,7 @@ class Drafting:
 
     def _opening(self) -> tuple[Message, ...]:
         """Return the messages that begin every request, whatever was drafted before."""
-        count = len(self.request.tools)
-        return planning_messages(
-            self.request.task,
-            self.shown,
-            self.request.inputs,
-            self.examples,
-            count,
-            self.request.answers,
-            self.request.part,
-            self.request.returns,
-        )
+        return planning_messages(self.request, self.shown, self.examples)
 
     def _first_request(self) -> ModelRequest:
         return ModelRequest(self._opening(), plan_answer(self.shown)[0])
@@ -275,8 +265,7 @@ class Drafting:
     def _about(self, doubts: Sequence[Problem]) -> ModelRequest:
         """Return the request that asks about the warnings of a plan that passes its check."""
         text = json.dumps(self.draft, ensure_ascii=False)
-        has_provided = any(tool.is_provided for tool in self.request.tools)
-        again = repair_messages(text, doubts, plea="doubts", has_provided=has_provided)
+        again = repair_messages(text, doubts, plea="doubts", has_provided=self.request.has_provided)
         return ModelRequest((*self._opening(), *again), changes_answer(self.shown)[0], "steps")
 
     def _next(self, ask: ModelRequest, attempt: Attempt) -> ModelRequest:
@@ -316,7 +305,7 @@ class Drafting:
             unseen,
             plea,
             has_ways=has_ways,
-            has_provided=any(tool.is_provided for tool in self.request.tools),
+            has_provided=self.request.has_provided,
         )
         return ModelRequest((*self._opening(), *again), answer, strategy)
 
@@ -380,7 +369,7 @@ class SmallRequest:
     def to_dict(self) -> dict[str, Json]:
         """Return the request as JSON."""
         return {
-            "messages": _messages_document(self.messages),
+            "messages": [{**message.to_dict()} for message in self.messages],
             "schema": self.schema,
             "tokens": self.tokens,
         }
@@ -429,7 +418,7 @@ class Preview:
             "model": self.model,
             "filling": None if self.filling is None else self.filling.to_dict(),
             "choice": None if self.choice is None else self.choice.to_dict(),
-            "messages": _messages_document(self.messages),
+            "messages": [{**message.to_dict()} for message in self.messages],
             "schema": self.schema,
             "form": self.form,
             "tools": list(self.tools),
@@ -453,17 +442,14 @@ def preview_of(
     question = fit_question(request) if adapts else None
     filling = None if question is None else SmallRequest(question.messages, question.answer.wire_schema)
     choice = None
-    is_due = is_choice_due(request.task, request.tools, choose_over)
-    if is_due:
+    if is_choice_due(request.task, request.tools, choose_over):
         listed = candidates(request.task, request.tools)
         choice = SmallRequest(choosing_messages(request.task, listed), choice_answer(listed).wire_schema)
-    show = choose_tools if is_due else partial(shown_without_choice, choose_over=choose_over)
-    chosen = show(request.task, request.tools)
-    shown, examples = with_writing_tools(request.task, request.tools, chosen), nearest_plans(request)
+    shown, examples = shown_by_words(request.task, request.tools, choose_over), nearest_plans(request)
     answer, form = plan_answer(shown)
     return Preview(
         answered_by,
-        planning_messages(request.task, shown, request.inputs, examples, len(request.tools)),
+        planning_messages(request, shown, examples),
         answer.wire_schema,
         form,
         tuple(tool.name for tool in shown),
@@ -485,18 +471,10 @@ def recorded_request(request: PlanRequest, plan: Plan) -> tuple[tuple[Message, .
     """
     document = plan.to_dict()
     document.pop("task", None)
-    used = tools_in(document)
-    is_due = is_choice_due(request.task, request.tools, CHOOSE_OVER)
-    show = choose_tools if is_due else partial(shown_without_choice, choose_over=CHOOSE_OVER)
-    chosen = show(request.task, request.tools)
-    wanted = {tool.name for tool in with_writing_tools(request.task, request.tools, chosen)} | {*used}
+    by_words = shown_by_words(request.task, request.tools, CHOOSE_OVER)
+    wanted = {*tools_in(document), *(tool.name for tool in by_words)}
     shown = by_name(tool for tool in request.tools if tool.name in wanted)
-    messages = planning_messages(request.task, shown, request.inputs, (), len(request.tools), request.answers)
-    return messages, text_in_order(document)
-
-
-def _messages_document(messages: tuple[Message, ...]) -> Json:
-    return [{"role": each.role, "content": each.content} for each in messages]
+    return planning_messages(request, shown), text_in_order(document)
 
 
 MESSAGE_TOKENS = 4

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final, Protocol, cast
+from typing import Final, Protocol
 
 from ...plans import SavedPlans
 from ...plans.checker.body import bodies_of
@@ -28,7 +28,7 @@ from ...plans.checker.survey import survey_of
 from ...plans.format.property_order import text_in_order
 from ...plans.format.shape import Draft
 from ...plans.plan import Plan, ToolStep
-from ...plans.signature import Signatures
+from ...plans.signature import Signatures, properties_of
 from ...plans.types.learnt import schema_of_shape, shape_of
 from ...plans.values import Json
 from ...tools.models.marks import Data
@@ -166,10 +166,7 @@ class Disclosures:
             disclosure(labels.summary.output | labels.of(body.output)),
             {id_: [ids[other] for other in refs.needs] for id_, refs in zip(ids, body.refs, strict=True)},
             [ids[other] for other in labels.referred(body.output)],
-            {
-                id_: [*cast("Mapping[str, Json]", tool.parameters.get("properties") or {})]
-                for id_, tool in called.items()
-            },
+            {id_: [*properties_of(tool.parameters)] for id_, tool in called.items()},
             texts,
         )
 

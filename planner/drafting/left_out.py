@@ -117,7 +117,7 @@ class WritesSoFar:
         found: dict[str, _Calls] = {}
         for step in _steps_of(draft):
             is_many = step.get("for_each") is not None
-            for name, is_agent in _tools_of(step):
+            for name, is_agent in tools_of(step):
                 tool = self.tools.find(name)
                 if tool is not None and tool.effect is Effect.WRITE:
                     calls = found.get(name, _Calls())
@@ -135,7 +135,7 @@ def _steps_of(draft: Json) -> Iterator[Mapping[str, Json]]:
         yield from (step for step in steps if isinstance(step, dict)) if isinstance(steps, list) else ()
 
 
-def _tools_of(step: Mapping[str, Json]) -> Iterator[tuple[str, bool]]:
+def tools_of(step: Mapping[str, Json]) -> Iterator[tuple[str, bool]]:
     """Yield the tools that a step may call, each with whether an agent, or a sub-plan that is planned in the run, calls it."""
     if isinstance(name := step.get("tool"), str):
         yield name, False

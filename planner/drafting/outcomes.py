@@ -11,7 +11,7 @@ from ...errors import Cannot, PlanningFailed, Question
 from ...plans.types.read import read_schema
 from ...plans.values import Json
 from ...tools.models.completion import Completion
-from .attempt import Attempt
+from .attempt import Attempt, quoted_task
 from .draft import parsed, unwrapped
 
 QUESTIONS_MAX = 3
@@ -69,17 +69,17 @@ def ended_by(
         asked: How many questions the user has answered so far.
         advice: What to do about a task that cannot be done.
     """
-    words = " ".join(task.split())[:200]
+    words = quoted_task(task)
     if isinstance(outcome, Cannot):
-        message = f"the planner says that the task '{words}' cannot be done: {outcome.reason}"
+        message = f"the planner says that the task {words} cannot be done: {outcome.reason}"
         message += "" if advice is None else f"\nWhat to do: {advice}"
         return PlanningFailed(message, attempts, outcome=outcome)
     if asked >= QUESTIONS_MAX:
         message = (
-            f"no plan for the task '{words}': the planner asks again after {asked} answers: {outcome.text}"
+            f"no plan for the task {words}: the planner asks again after {asked} answers: {outcome.text}"
         )
         return PlanningFailed(f"{message}\nWhat to do: say the task more precisely.", attempts)
-    message = f"the planner asks before it plans the task '{words}': {outcome.text}"
+    message = f"the planner asks before it plans the task {words}: {outcome.text}"
     return PlanningFailed(message, attempts, outcome=outcome)
 
 

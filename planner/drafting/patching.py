@@ -150,7 +150,7 @@ class PatchDrafting:
                     attempt.faults,
                     unseen,
                     "repatch",
-                    has_provided=any(tool.is_provided for tool in self.request.tools),
+                    has_provided=self.request.has_provided,
                 )
             )
             messages = (*opening, *plea)

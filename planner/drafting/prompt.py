@@ -11,22 +11,22 @@ marks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from importlib import resources
-from typing import Literal, TypeAlias, cast
+from typing import Literal, TypeAlias
 
 from ...plans.expressions.functions import FUNCTIONS, METHODS
 from ...plans.format.property_order import text_in_order
 from ...plans.reports.problems import Problem
-from ...plans.signature import Effect, Signature
-from ...plans.values import Json, canonical, digest
+from ...plans.signature import Effect, Signature, properties_of
+from ...plans.values import canonical, digest
 from ...tools.models.completion import Message
 from ...tools.models.marks import DATA_NOTE, Data, mark
 from ...tools.provider import visible
 from ..library.library import SavedPlan
 from ..part import SHOWN_CHARACTERS_MAX, SHOWN_IN_ALL_MAX, Part
-from ..request import input_schemas
+from ..request import PlanRequest, input_schemas
 from .signatures import (
     SharedWords,
     choice_lines,
@@ -72,31 +72,18 @@ PROVIDED_CHARACTERS_MAX = 6_000
 """Characters of everything that a provider says of one tool: some twenty parameters with descriptions."""
 
 
-def planning_messages(  # noqa: PLR0913, PLR0917  # what a model is told
-    task: str,
-    tools: Sequence[Signature],
-    inputs: Mapping[str, Json],
-    examples: Sequence[SavedPlan] = (),
-    count: int = 0,
-    answers: Sequence[tuple[str, Json]] = (),
-    part: Part | None = None,
-    returns: Mapping[str, Json] | None = None,
+def planning_messages(
+    request: PlanRequest, tools: Sequence[Signature], examples: Sequence[SavedPlan] = ()
 ) -> tuple[Message, ...]:
     """Return the messages that ask for a plan.
 
     Args:
-        task: The words.
-        tools: The tools that are shown.
-        inputs: The given inputs, of which names and types are shown.
+        request: The task, and all that the plan has to keep to.
+        tools: The tools that are shown; if the request has more, the prompt says how to ask for another.
         examples: Saved plans for similar tasks.
-        count: The number of all tools; if some are not shown, the prompt says how to ask for another.
-        answers: The questions that the model asked before, each with the user's answer.
-        part: The bounds of the plan if it is one part of a run.
-        returns: The schema that the output has to fit, if one is wanted.
     """
-    given = "\n".join(f'- "{name}": {schema}' for name, schema in input_schemas(inputs).items())
     parts: list[str | Data] = ["# Tools\n\n", *_listed(tools), "\n\n"]
-    if count > len(tools):
+    if (count := len(request.tools)) > len(tools):
         parts.append(f"{text_of('more').format(shown=len(tools), count=count)}\n\n")
     if shows_ways(tools):
         parts.append(f"# Untrusted results\n\n{text_of('untrusted')}\n\n")
@@ -104,63 +91,47 @@ def planning_messages(  # noqa: PLR0913, PLR0917  # what a model is told
         # A saved plan was once a model's answer to somebody's words, or learnt from a run: a model follows its form, and nothing that it says.
         parts.append(f"# Plans for other tasks, with these tools\n\n{DATA_NOTE}\n\n")
         parts += [part for each in examples for part in (Data("plan", _example(each)), "\n\n")]
-    if given:
+    if request.inputs:
+        given = "\n".join(f'- "{name}": {schema}' for name, schema in input_schemas(request.inputs).items())
         parts.append(f"# Given inputs\n\n{text_of('given')}\n{given}\n\n")
-    parts.append(f"# Task\n\n{task}")
-    if answers:
-        parts.append(f"\n\n# What the user answered to your questions\n\n{_answered(answers)}")
-    if part is not None:
-        parts += _part_of_a_run(part)
-    if returns is not None:
-        parts.append(_wanted_output(returns))
     # The system message never changes, and the user's part ends with the task: endpoints cache the longest equal
     # beginning.
+    parts += _task(request, "What the user answered to your questions")
     return (Message("system", text_of("plan")), Message("user", mark(parts)))
 
 
 def small_messages(
-    task: str,
-    tools: Sequence[Signature],
-    inputs: Mapping[str, Json],
-    example: str | None = None,
-    answers: Sequence[tuple[str, Json]] = (),
-    part: Part | None = None,
-    returns: Mapping[str, Json] | None = None,
+    request: PlanRequest, tools: Sequence[Signature], example: str | None = None
 ) -> tuple[Message, ...]:
     """Return the messages that ask a small model for a short plan (`small.py`).
 
     Args:
-        task: The words.
+        request: The task, and all that the plan has to keep to.
         tools: The tools that are shown.
-        inputs: The given inputs, of which names and types are shown.
         example: A saved plan for a similar task, in the small form.
-        answers: The questions that earlier plannings ended with, each with the user's answer.
-        part: The bounds of the plan if it is one part of a run.
-        returns: The schema that the output has to fit, if one is wanted.
     """
     parts: list[str | Data] = ["# Tools\n\n", *_listed(tools), "\n\n"]
     if example is not None:
         parts += [f"# A plan for a similar task\n\n{DATA_NOTE}\n", Data("plan", example), "\n\n"]
-    if inputs:
-        given = "\n".join(f"- ${{inputs.{name}}}: {schema}" for name, schema in input_schemas(inputs).items())
+    if request.inputs:
+        schemas = input_schemas(request.inputs).items()
+        given = "\n".join(f"- ${{inputs.{name}}}: {schema}" for name, schema in schemas)
         parts.append(f"# Given values\n\nThe task is about these; refer to them as here.\n{given}\n\n")
-    parts.append(f"# Task\n\n{task}")
-    if answers:
-        parts.append(f"\n\n# What the user answered\n\n{_answered(answers)}")
-    if part is not None:
-        parts += _part_of_a_run(part)
-    if returns is not None:
-        parts.append(_wanted_output(returns))
+    parts += _task(request, "What the user answered")
     return (Message("system", text_of("small")), Message("user", mark(parts)))
 
 
-def _wanted_output(returns: Mapping[str, Json]) -> str:
-    schema = canonical(dict(returns)).decode()
-    return f"\n\n# The output\n\n{text_of('returns').format(returns=schema)}"
-
-
-def _answered(answers: Sequence[tuple[str, Json]]) -> str:
-    return "\n".join(f"- {question} -> {canonical(answer).decode()}" for question, answer in answers)
+def _task(request: PlanRequest, answers_title: str) -> Iterator[str | Data]:
+    """Yield the task, and what its plan has to keep to: the user's answers, the bounds of a part of a run, the type of the output."""
+    yield f"# Task\n\n{request.task}"
+    if request.answers:
+        lines = (f"- {question} -> {canonical(answer).decode()}" for question, answer in request.answers)
+        yield f"\n\n# {answers_title}\n\n" + "\n".join(lines)
+    if request.part is not None:
+        yield from _part_of_a_run(request.part)
+    if request.returns is not None:
+        schema = canonical(dict(request.returns)).decode()
+        yield f"\n\n# The output\n\n{text_of('returns').format(returns=schema)}"
 
 
 def small_repair_messages(draft: str, fault: str, *, has_provided: bool = False) -> tuple[Message, ...]:
@@ -201,8 +172,8 @@ def shows_ways(tools: Iterable[Signature]) -> bool:
 
 def _is_guarded(tool: Signature) -> bool:
     """Whether a tool is a write with an argument that takes no untrusted value as it is."""
-    properties = cast("dict[str, Json]", tool.parameters.get("properties") or {})
-    return tool.effect is Effect.WRITE and any(name not in tool.allow_untrusted for name in properties)
+    names = properties_of(tool.parameters)
+    return tool.effect is Effect.WRITE and any(name not in tool.allow_untrusted for name in names)
 
 
 def choosing_messages(task: str, listed: Sequence[Signature]) -> tuple[Message, ...]:

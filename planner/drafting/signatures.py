@@ -24,7 +24,7 @@ from itertools import takewhile
 from typing import Any, Final, cast
 
 from ...plans.checker.flow.secrecy import MODEL
-from ...plans.signature import Signature
+from ...plans.signature import Signature, properties_of
 from ...plans.types.learnt import LearntType, schema_of_shape
 from ...plans.values import Json
 from ...tools.provider import quoted
@@ -140,7 +140,7 @@ def _signature(tool: Signature, depth: int, fields: int, room: int | None = None
     """Return a signature with types to a depth; with `room`, optional parameters that pass it are left out."""
     schema = tool.parameters
     required = cast("list[Json]", schema.get("required") or [])
-    properties = cast("dict[str, Json]", schema.get("properties") or {})
+    properties = properties_of(schema)
     short = _Short(schema, depth, fields)
     parts: list[str] = []
     size = 0
@@ -242,10 +242,9 @@ def notes_of(tool: Signature, shared: SharedWords = NOTHING_SHARED) -> list[str]
 
 def _parameter_notes(tool: Signature) -> list[tuple[str, str]]:
     """Return the parameters that are described, with their descriptions."""
-    properties = cast("dict[str, Json]", tool.parameters.get("properties") or {})
     return [
         (name, text)
-        for name, part in properties.items()
+        for name, part in properties_of(tool.parameters).items()
         if isinstance(part, dict) and isinstance(text := part.get("description"), str) and text.strip()
     ]
 
@@ -311,7 +310,7 @@ def _apart(tool: Signature, rest: Sequence[str]) -> str:
     """Return what a tool has beside a sentence that others have, too."""
     if rest:
         return f"{rest[0].rstrip('.')[:CHOICE_CHARACTERS_MAX]}."
-    names = ", ".join(map(_name, cast("dict[str, Json]", tool.parameters.get("properties") or {})))
+    names = ", ".join(map(_name, properties_of(tool.parameters)))
     return f"Takes {names[:CHOICE_CHARACTERS_MAX]}." if names else ""
 
 

@@ -25,8 +25,8 @@ from ...plans.expressions.functions import FUNCTIONS
 from ...plans.plan import Plan
 from ...plans.reports.paths import parts_of
 from ...plans.reports.problems import Problem, problem
-from ...plans.signature import Effect, Signature
-from ...plans.values import Json, NotJson, canonical, parse
+from ...plans.signature import Effect, Signature, properties_of
+from ...plans.values import Json, NotJson, canonical, parse, with_texts
 from ...tools.models.answer import AnswerForm
 from ...tools.models.completion import Message
 from ...tools.tool import Tool
@@ -110,8 +110,8 @@ class SmallDrafting(Drafting):
         is_shown = not self.repair.stage and not attempt.is_cut
         shown = attempt.text if is_shown else ""
         approach = "simple" if self.repair.stage else "whole"
-        has_provided = any(tool.is_provided for tool in self.request.tools)
-        messages = (*self._opening(), *small_repair_messages(shown, said, has_provided=has_provided))
+        again = small_repair_messages(shown, said, has_provided=self.request.has_provided)
+        messages = (*self._opening(), *again)
         return ModelRequest(messages, small_answer(self._near()), approach)
 
     @property
@@ -143,15 +143,7 @@ def opening(
     """Return the messages that begin every request: the form, the tools, the nearest saved plan, the task."""
     written = (small_form_of(each.plan) for each in examples)
     fitting = (each for each in written if each is not None and len(each) <= EXAMPLE_CHARACTERS_MAX)
-    return small_messages(
-        request.task,
-        shown,
-        request.inputs,
-        next(fitting, None),
-        request.answers,
-        request.part,
-        request.returns,
-    )
+    return small_messages(request, shown, next(fitting, None))
 
 
 def nearest(task: str, tools: Iterable[Tool]) -> list[Tool]:
@@ -179,7 +171,7 @@ def small_answer(tools: Sequence[Signature]) -> AnswerForm:
 
 
 def _call(tool: Signature) -> Json:
-    parameters = cast("_Object", tool.parameters.get("properties") or {})
+    parameters = properties_of(tool.parameters)
     required = cast("list[Json]", tool.parameters.get("required") or [])
     args: _Object = {
         "type": "object",
@@ -301,7 +293,7 @@ class _Settled:
         if isinstance(args := made.get("args"), dict):
             name = made.get("tool")
             tool = self.tools.find(name) if isinstance(name, str) else None
-            known = {} if tool is None else cast("_Object", tool.parameters.get("properties") or {})
+            known = {} if tool is None else properties_of(tool.parameters)
             made["args"] = {key: self.argument(part, known.get(key)) for key, part in args.items()}
         return made
 
@@ -452,15 +444,10 @@ class _Hoisting(ast.NodeTransformer):
 
     def value_of(self, value: Json) -> Json:
         """Return a value whose expressions refer to steps in the place of calls."""
-        match value:
-            case str():
-                return _PLACEHOLDER.sub(lambda found: f"${{{self._expression(found[0][2:-1])}}}", value)
-            case list():
-                return [self.value_of(each) for each in value]
-            case dict():
-                return {key: self.value_of(each) for key, each in value.items()}
-            case _:
-                return value
+        return with_texts(
+            value,
+            lambda text: _PLACEHOLDER.sub(lambda found: f"${{{self._expression(found[0][2:-1])}}}", text),
+        )
 
     def _expression(self, text: str) -> str:
         if len(text) > SETTLED_CHARACTERS_MAX:
@@ -479,7 +466,7 @@ class _Hoisting(ast.NodeTransformer):
         tool = self.tools.find(node.func.id) if isinstance(node.func, ast.Name) else None
         if tool is None or tool.effect is Effect.WRITE or tool.name in FUNCTIONS:
             return inner
-        names = [*cast("_Object", tool.parameters.get("properties") or {})]
+        names = properties_of(tool.parameters)
         named = [(each.arg or "", each.value) for each in node.keywords]
         args = {name: _written(each) for name, each in (*zip(names, node.args, strict=False), *named)}
         id_ = next(each for number in count(1) if (each := f"{tool.name}_{number}") not in self.ids)
@@ -639,20 +626,16 @@ def small_form_of(plan: Plan) -> str | None:
 
 def _filled(value: Json, defaults: Mapping[str, Json]) -> Json:
     """Return a value with the defaults of inputs in the place of references to them."""
-    match value:
-        case str():
-            for name, default in defaults.items():
-                reference = f"${{inputs.{name}}}"
-                if value == reference:
-                    return default
-                value = value.replace(reference, _as_text(default))
-            return value
-        case list():
-            return [_filled(each, defaults) for each in value]
-        case dict():
-            return {key: _filled(each, defaults) for key, each in value.items()}
-        case _:
-            return value
+
+    def filled(text: str) -> Json:
+        for name, default in defaults.items():
+            reference = f"${{inputs.{name}}}"
+            if text == reference:
+                return default
+            text = text.replace(reference, _as_text(default))
+        return text
+
+    return with_texts(value, filled)
 
 
 def _as_text(value: Json) -> str:

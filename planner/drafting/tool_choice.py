@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from ...plans.signature import Effect, Signature
+from ...plans.signature import Effect, Signature, properties_of
 from ...plans.values import Json, canonical
 from ...tools.models.answer import AnswerForm
 from ...tools.models.completion import Completion
@@ -23,6 +23,7 @@ from ..library.retrieval import ranked_by_words
 from .conversation import Conversation, SideAnswer
 from .draft import parsed
 from .form import plan_answer
+from .left_out import tools_of
 from .prompt import choosing_messages, listed_text
 from .signatures import choice_lines
 
@@ -120,14 +121,7 @@ def tools_in(draft: Json) -> list[str]:
     while parts:
         match parts.pop():
             case dict() as fields:
-                if isinstance(name := fields.get("tool"), str):
-                    found.append(name)
-                for holder in (fields.get("agent"), fields if "plan_for" in fields else None):
-                    match holder:
-                        case {"tools": list(allowed)}:
-                            found += [each for each in allowed if isinstance(each, str)]
-                        case _:
-                            pass
+                found += [name for name, _ in tools_of(fields)]
                 parts += fields.values()
             case list() as items:
                 parts += items
@@ -138,8 +132,7 @@ def tools_in(draft: Json) -> list[str]:
 
 def _searched_text(tool: Signature) -> str:
     """Return the text by which a tool is found; its name counts twice, since descriptions are longer."""
-    properties = tool.parameters.get("properties")
-    parameters = " ".join(properties) if isinstance(properties, dict) else ""
+    parameters = " ".join(properties_of(tool.parameters))
     return f"{tool.name} {tool.name} {parameters} {tool.description}"
 
 
@@ -214,6 +207,14 @@ def shown_without_choice(task: str, tools: Iterable[Tool], choose_over: int | No
     if choose_over is not None and choose_over < len(every) <= WIDENED_MAX:
         return every
     return choose_tools(task, every)
+
+
+def shown_by_words(task: str, tools: Iterable[Tool], choose_over: int | None) -> list[Tool]:
+    """Return the tools that are shown for the plan if no model is asked to choose, or none gives a good answer."""
+    every = by_name(tools)
+    is_due = is_choice_due(task, every, choose_over)
+    chosen = choose_tools(task, every) if is_due else shown_without_choice(task, every, choose_over)
+    return with_writing_tools(task, every, chosen)
 
 
 def candidates(task: str, tools: Iterable[Tool]) -> list[Tool]:

@@ -22,7 +22,7 @@ from itertools import combinations
 from math import comb
 from typing import Final, TypeAlias, cast
 
-from ...plans.values import Json, canonical
+from ...plans.values import Json, canonical, with_texts
 
 SIGNIFICANT: Final = 0.05
 """The p value up to which a difference counts as more than chance, divided by the number of pairs of variants that are compared."""
@@ -287,17 +287,5 @@ class Swap:
 
 def filled(value: Json, words: Mapping[str, str]) -> Json:
     """Return a value in whose texts a text stands for each `{word}`."""
-    match value:
-        case str():
-            return _filled_text(value, words)
-        case list():
-            return [filled(each, words) for each in value]
-        case dict():
-            return {name: filled(each, words) for name, each in value.items()}
-        case _:
-            return value
-
-
-def _filled_text(text: str, words: Mapping[str, str]) -> str:
     hole = re.compile("|".join(re.escape(f"{{{word}}}") for word in words))
-    return hole.sub(lambda found: words[found[0][1:-1]], text) if words else text
+    return with_texts(value, lambda text: hole.sub(lambda found: words[found[0][1:-1]], text))

@@ -18,11 +18,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, TypeGuard, cast
 
 from ...errors import InputRejected
-from ...plans.checker.names import derived_id
+from ...plans.checker.names import derived_id, numbered
 from ...plans.checker.templates import TEMPLATE_PLACES
 from ...plans.expressions.lexical import find_placeholder
+from ...plans.inputs import HOLE
 from ...plans.plan import Plan
-from ...plans.signature import Signatures
+from ...plans.signature import Signatures, properties_of
 from ...plans.values import Json, canonical, normal_in_order
 from .pattern import TaskPattern, pattern_fault
 from .retrieval import words_in
@@ -200,7 +201,7 @@ def _arguments_in_task(template: _TemplateDraft, tools: Signatures | None) -> li
     found: dict[tuple[type, object], _NamedValue] = {}
     for step in cast("list[_Raw]", template.raw["steps"]):
         tool = tools.find(str(step.get("tool"))) if tools is not None else None
-        parameters = {} if tool is None else cast("_Raw", tool.parameters.get("properties") or {})
+        parameters = {} if tool is None else properties_of(tool.parameters)
         for argument, value in cast("_Raw", step.get("args") or {}).items():
             for name, each, is_whole in _argument_values(argument, value):
                 if places := _places(template.task, each):
@@ -338,11 +339,8 @@ def _next_to_name(task: str, places: Sequence[Span], name: str) -> list[Span]:
 
 def _free_name(base: str, template: _TemplateDraft) -> str:
     taken = cast("_Raw", template.raw.get("inputs") or {})
-    number, name = 1, derived_id(base)
-    while name in taken or f"{{{name}}}" in template.task:
-        number += 1
-        name = f"{derived_id(base)}_{number}"
-    return name
+    # Words in braces would become holes.
+    return numbered(derived_id(base), {*taken, *(hole[1] for hole in HOLE.finditer(template.task))})
 
 
 def _is_liftable(value: object) -> TypeGuard[str | int | float]:

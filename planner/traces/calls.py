@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, cast
 
-from ...plans.signature import Effect, Signature, Signatures
+from ...plans.signature import Effect, Signature, Signatures, properties_of
 from ...plans.types.integers import with_integers
 from ...plans.values import Json, NotJson, normal, normal_in_order, parse
 from ...tools.declaration import NAME
@@ -153,7 +153,7 @@ def _arguments(traced: TracedCall, tool: Signature | None) -> dict[str, Json] | 
         value = {}
     if not isinstance(value, dict):
         return f"has arguments that are no object, but {type(value).__name__}"
-    properties = cast("Mapping[str, Json]", schema.get("properties") or {})
+    properties = properties_of(schema)
     kept = {
         name: each
         for name, each in value.items()

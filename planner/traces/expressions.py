@@ -16,7 +16,7 @@ from typing import Final, cast
 from ...plans.expressions.unparse import quoted
 from ...plans.values import Json, parse_canonical
 from .places import Case, Place, at, gives, glue, roots, tail
-from .selections import LISTS_MAX, Known, codes_of, columns_of, is_number, variable_in
+from .selections import DATE, LISTS_MAX, Known, codes_of, columns_of, is_number, variable_in
 
 NUMBERS_MAX: Final = 40
 """Numbers of which pairs are added, subtracted, multiplied and divided."""
@@ -25,7 +25,6 @@ TEMPLATE_CHARACTERS_MAX: Final = 20_000
 """Of a text in which known values are looked for."""
 
 _COUNT: Final = re.compile(r"(?i)(count|total|number|quantity|amount|size|length|how_many|^n$)")
-_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d(?:[T ][\d:.+Z-]*)?")
 _SPLITS: Final = ("@", "/", ":", "#", ",", "-", " ")
 
 # --- Arithmetic, and changes of text
@@ -175,7 +174,7 @@ def _changes(text: str, value: str) -> Iterator[tuple[str, int]]:
         yield from ((f".{method}()", 3) for method in methods if getattr(text, method)() == value)
     elif text.strip() == value:
         yield ".strip()", 3
-    elif len(value) == 10 and text.startswith(value) and _DATE.fullmatch(text):
+    elif len(value) == 10 and text.startswith(value) and DATE.fullmatch(text):
         yield "[:10]", 3
     elif len(value) > 2:
         for sep in _SPLITS:

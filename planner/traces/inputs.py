@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, cast
 
-from ...plans.checker.names import derived_id
+from ...plans.checker.names import derived_id, numbered
 from ...plans.values import Json, canonical
 from ..library.learning import task_word
+from ..library.pattern import as_words
 from .places import glue
 from .secrecy import is_secret
 
@@ -75,16 +76,10 @@ class Inputs:
         spelled = [_spelled(task, value) for task, value in zip(self.tasks, values, strict=True)]
         if not all(spelled):
             return None
-        key = canonical(list(values))
-        if (known := self._known.get(key)) is None:
-            known = self._known[key] = f"in__{len(self._made)}"
-            is_exact = all(each == "exact" for each in spelled)
-            self._made[known] = LearntInput(
-                tuple(values), hint, type_of(values[0], schema), is_exact, is_secret(hint, values[0])
-            )
-            for scope, value in zip(self.scopes, values, strict=True):
-                scope[known] = value
-        return f"inputs.{known}"
+        is_exact = all(each == "exact" for each in spelled)
+        return self._code(
+            LearntInput(tuple(values), hint, type_of(values[0], schema), is_exact, is_secret(hint, values[0]))
+        )
 
     def secret(self, values: Sequence[Json], name: str) -> str:
         """Return the expression of an input for a secret; it gets no default.
@@ -93,13 +88,17 @@ class Inputs:
             values: The secret of each trace.
             name: What it is called.
         """
-        key = canonical(list(values))
+        return self._code(
+            LearntInput(tuple(values), name.lower(), {"type": "string"}, is_exact=False, is_secret=True)
+        )
+
+    def _code(self, made: LearntInput) -> str:
+        """Return the expression of the input with these values; the first input that has them stays."""
+        key = canonical(list(made.values))
         if (known := self._known.get(key)) is None:
             known = self._known[key] = f"in__{len(self._made)}"
-            self._made[known] = LearntInput(
-                tuple(values), name.lower(), {"type": "string"}, is_exact=False, is_secret=True
-            )
-            for scope, value in zip(self.scopes, values, strict=True):
+            self._made[known] = made
+            for scope, value in zip(self.scopes, made.values, strict=True):
                 scope[known] = value
         return f"inputs.{known}"
 
@@ -154,11 +153,7 @@ class Inputs:
         names: dict[str, str] = {}
         for placeholder in used:
             base = derived_id(self._made[placeholder].hint or "value").removeprefix("step_") or "value"
-            number, name = 1, base
-            while name in names.values() or name in taken:
-                number += 1
-                name = f"{base}_{number}"
-            names[placeholder] = name
+            names[placeholder] = numbered(base, (*names.values(), *taken))
         return names
 
     def get(self, placeholder: str) -> LearntInput:
@@ -204,9 +199,9 @@ class Inputs:
         task = self.tasks[0]
         spelled = sorted(
             (
-                (as_words(self._made[key].values[0]), name)
+                (text, name)
                 for key, name in names.items()
-                if self._made[key].is_exact
+                if self._made[key].is_exact and (text := as_words(self._made[key].values[0])) is not None
             ),
             key=lambda each: (-len(each[0]), each),
         )
@@ -224,19 +219,16 @@ class Inputs:
 
 def _spelled(task: str, value: Json) -> str:
     """Return how a task spells a value: `exact`, `other` (capitals differ), or not at all."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return ""
     text = as_words(value)
-    if text != " ".join(text.split()) or (isinstance(value, str) and len(text) < TEXT_CHARACTERS_MIN):
+    if (
+        text is None
+        or text != " ".join(text.split())
+        or (isinstance(value, str) and len(text) < TEXT_CHARACTERS_MIN)
+    ):
         return ""
     if task_word(text).search(task):
         return "exact"
     return "other" if isinstance(value, str) and task_word(text.casefold()).search(task.casefold()) else ""
-
-
-def as_words(value: Json) -> str:
-    """Return a value as words spell it: 8.0 is `8`."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def type_of(value: Json, schema: Mapping[str, Json]) -> dict[str, Json]:

@@ -50,6 +50,27 @@ def objects_in(value: object) -> list[Raw]:
     return [found for each in listed if (found := object_of(each)) is not None]
 
 
+def placed_objects(given: object, place: str, what: str) -> list[tuple[Raw, str]]:
+    """Return the objects of a list, each with its place.
+
+    Args:
+        given: What should be a list of objects.
+        place: Where it stands, for messages.
+        what: What each of them is, for messages.
+
+    Raises:
+        InputRejected: It is no list, or one of its elements is no object.
+    """
+    if not isinstance(given, list | tuple):
+        raise InputRejected(f"{place}: expected a list, found {type(given).__name__}")
+    found: list[tuple[Raw, str]] = []
+    for index, each in enumerate(cast("Sequence[object]", given)):
+        if (raw := object_of(each)) is None:
+            raise InputRejected(f"{place}[{index}]: expected {what}, found {type(each).__name__}")
+        found.append((raw, f"{place}[{index}]"))
+    return found
+
+
 def is_item(raw: Raw) -> bool:
     """Whether an object is a message or an item of a conversation."""
     return "role" in raw or raw.get("type") in (*ITEM_TYPES, *_HOSTED)
@@ -102,13 +123,7 @@ def _message(raw: Raw, role: Literal["user", "system", "model"], place: str) -> 
     content = _content(raw.get("content"))
     if isinstance(content, str) and content:
         yield Said(role, content)
-    calls = raw.get("tool_calls") or ()
-    if not isinstance(calls, list | tuple):
-        raise InputRejected(f"{place}.tool_calls: expected a list, found {type(calls).__name__}")
-    for index, call in enumerate(cast("Sequence[object]", calls)):
-        where = f"{place}.tool_calls[{index}]"
-        if (body := object_of(call)) is None:
-            raise InputRejected(f"{where}: expected a call, found {type(call).__name__}")
+    for body, where in placed_objects(raw.get("tool_calls") or [], f"{place}.tool_calls", "a call"):
         yield _call(body, where)
     if (old := object_of(raw.get("function_call"))) is not None:  # how calls were told before `tool_calls`
         yield _call({"function": old}, f"{place}.function_call")

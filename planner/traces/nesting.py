@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 
 from ...plans.edit.renaming import rename_step
 from ...plans.expressions.formula import read_formula
-from ...plans.values import Json
+from ...plans.values import Json, with_texts
 from .questions import TASK
 
 _OUTER: Final = "outer__"
@@ -59,21 +59,12 @@ def nested(steps: Sequence[Mapping[str, Json]], ids: Sequence[str]) -> Nested:
         # The words of the task name inputs of the outer plan.
         handed[TASK], args[_TASK_INPUT] = f"${{inputs.{_TASK_INPUT}}}", TASK
     declared: dict[str, Json] = {name: {} for name in args}
-    return Nested(
-        {"inputs": declared, **cast("dict[str, Json]", _replaced(cast("Json", body), handed))}, args
-    )
+    # The longest first: one name may begin as another does.
+    names_handed = sorted(handed, key=len, reverse=True)
 
+    def inside(text: str) -> str:
+        for name in names_handed:
+            text = text.replace(name, handed[name])
+        return text
 
-def _replaced(part: Json, handed: Mapping[str, str]) -> Json:
-    match part:
-        case str():
-            # The longest first: one name may begin as another does.
-            for name in sorted(handed, key=len, reverse=True):
-                part = part.replace(name, handed[name])
-            return part
-        case list():
-            return [_replaced(each, handed) for each in part]
-        case dict():
-            return {key: _replaced(each, handed) for key, each in part.items()}
-        case _:
-            return part
+    return Nested({"inputs": declared, **cast("dict[str, Json]", with_texts(body, inside))}, args)

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Final, Literal, TypeAlias, cast
 
 from ...plans.expressions.unparse import quoted
-from ...plans.values import Json, canonical
+from ...plans.values import Json, canonical, with_texts
 from .expressions import computed, text_templates
 from .places import Case, field_code, gives, names_agree
 from .secrecy import holds_secret, is_secret
@@ -250,12 +250,7 @@ class Explainer:
         elif isinstance(value, str) and value and value in self.systems[cases[0].trace]:
             yield Candidate((7, 0), template, "constant", "the system message names it")
         else:
-            yield Candidate(
-                (8, 0),
-                template,
-                "unexplained",
-                _NOWHERE,
-            )
+            yield Candidate((8, 0), template, "unexplained", _NOWHERE)
 
     def _all_name(self, cases: Sequence[Case]) -> bool:
         return self._values_by_trace(cases) is not None and all(
@@ -431,23 +426,11 @@ def _is_in_results(case: Case) -> bool:
 
 def literal(value: Json) -> Json:
     """Return a value as it stands in a plan: `${` in a text is escaped."""
-    match value:
-        case str():
-            return value.replace("${", "$${")
-        case list():
-            return [literal(each) for each in value]
-        case dict():
-            return {key: literal(each) for key, each in value.items()}
-        case _:
-            return value
+    return with_texts(value, lambda text: text.replace("${", "$${"))
 
 
 def shown(template: Json) -> str:
     """Return a template as a report shows it."""
-    return (
-        template
-        if isinstance(template, str) and "${" in template
-        else quoted(template)
-        if isinstance(template, str)
-        else canonical(template).decode()
-    )
+    if not isinstance(template, str):
+        return canonical(template).decode()
+    return template if "${" in template else quoted(template)

@@ -189,6 +189,20 @@ def at(value: Json, steps: Sequence[str | int]) -> Json:
     return cast("Json", part)
 
 
+def find_at(value: Json, steps: Sequence[str | int]) -> Json:
+    """Return the part of a value at the end of a way; `None` also if the way leads nowhere."""
+    try:
+        return at(value, steps)
+    except (KeyError, IndexError, TypeError):
+        return None
+
+
+def list_at(scope: Mapping[str, Json], place: Place) -> list[Json]:
+    """Return the list at a place of a scope; empty if there is no list."""
+    value = find_at(scope.get(place.root), place.steps)
+    return value if isinstance(value, list) else []
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """A place in a trace where an expression has to give a value.

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
-from ...plans.checker.names import derived_id
+from ...plans.checker.names import derived_id, numbered
 from ...plans.values import Json
 from .calls import Call
 from .inputs import type_of
@@ -45,12 +45,7 @@ class Question:
         """
         fields: list[str] = []
         for each in wanted:
-            base = derived_id(each.name)
-            number, name = 1, base
-            while name in fields:
-                number += 1
-                name = f"{base}_{number}"
-            fields.append(name)
+            fields.append(numbered(derived_id(each.name), fields))
         return cls(id_, call, wanted, fields)
 
     @staticmethod

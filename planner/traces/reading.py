@@ -15,7 +15,16 @@ from typing import Any, Final, NoReturn, TypeAlias, cast
 
 from ...errors import InputRejected
 from ...plans.values import Json, NotJson, canonical
-from .messages import Conversation, Conversations, Raw, events_of, is_item, object_of, objects_in
+from .messages import (
+    Conversation,
+    Conversations,
+    Raw,
+    events_of,
+    is_item,
+    object_of,
+    objects_in,
+    placed_objects,
+)
 from .spans import Span, is_span, spans_of, traces_of_spans
 from .trace import Trace, trace_of
 
@@ -225,11 +234,4 @@ def _said(raw: Raw, place: str) -> list[tuple[Raw, str]] | None:
 
 
 def _listed(given: object, place: str) -> list[tuple[Raw, str]]:
-    found: list[tuple[Raw, str]] = []
-    for index, each in enumerate(cast("list[object]", given)):
-        if not isinstance(each, dict):
-            raise InputRejected(
-                f"{place}[{index}]: expected a message or an item, found {type(each).__name__}"
-            )
-        found.append((cast("Raw", each), f"{place}[{index}]"))
-    return found
+    return placed_objects(given, place, "a message or an item")

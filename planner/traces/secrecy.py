@@ -8,9 +8,10 @@ people share. Pure.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Final
 
+from ...plans.checker.names import numbered
 from ...plans.values import Json
 
 MASK: Final = "***"
@@ -97,15 +98,7 @@ def masked(text: str, known: Iterable[str] = ()) -> str:
     return _FORMS.sub(MASK, text)
 
 
-def secret_name(argument: str, taken: Iterable[str]) -> str:
+def secret_name(argument: str, taken: Container[str]) -> str:
     """Return a name for the secret of an argument, such as `API_KEY`."""
-    base = (
-        re.sub(r"[^A-Za-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", argument)).strip("_").upper()
-        or "SECRET"
-    )
-    base = base if not base[0].isdigit() else f"SECRET_{base}"
-    used, number, name = set(taken), 1, base
-    while name in used:
-        number += 1
-        name = f"{base}_{number}"
-    return name
+    base = re.sub(r"[^A-Za-z0-9]+", "_", _WORD.sub("_", argument)).strip("_").upper() or "SECRET"
+    return numbered(f"SECRET_{base}" if base[0].isdigit() else base, taken)

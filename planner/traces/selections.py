@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 from ...plans.expressions.unparse import quoted
 from ...plans.values import Json, canonical
 from .inputs import Inputs
-from .places import Case, Indexes, Place, Steps, at, tail
+from .places import Case, Indexes, Place, Steps, at, find_at, list_at, tail
 from .secrecy import holds_secret
 
 FIELDS_MAX: Final = 40
@@ -40,7 +40,7 @@ _MOST: Final = re.compile(
 )
 _EARLIEST: Final = re.compile(r"(?i)\b(earliest|oldest|first|soonest|next)\b")
 _LATEST: Final = re.compile(r"(?i)\b(latest|newest|last|recent|recently)\b")
-_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d(?:[T ][\d:.+Z-]*)?")
+DATE: Final = re.compile(r"\d{4}-\d\d-\d\d(?:[T ][\d:.+Z-]*)?")
 _COMPARISONS: Final[Mapping[str, Callable[[float, float], bool]]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -120,29 +120,16 @@ def _choices_of(source: Place, after: Steps, number: int, cases: Sequence[Case])
     for case in cases:
         if case.trace in found:
             continue
-        elements = _list_at(case.scope, source)
+        elements = list_at(case.scope, source)
         if case is cases[0]:
             found[case.trace] = Choice(case.scope, elements, [number])
             continue
         key = canonical(case.value)
-        same = (at_ for at_, each in enumerate(elements[:ELEMENTS_MAX]) if _has(each, after, key))
+        same = (
+            at_ for at_, each in enumerate(elements[:ELEMENTS_MAX]) if canonical(find_at(each, after)) == key
+        )
         found[case.trace] = Choice(case.scope, elements, list(islice(same, 1)))
     return list(found.values())
-
-
-def _list_at(scope: Mapping[str, Json], source: Place) -> list[Json]:
-    try:
-        value = at(scope[source.root], source.steps)
-    except (KeyError, IndexError, TypeError):
-        return []
-    return value if isinstance(value, list) else []
-
-
-def _has(element: Json, steps: Steps, key: bytes) -> bool:
-    try:
-        return canonical(at(element, steps)) == key
-    except (KeyError, IndexError, TypeError):
-        return False
 
 
 def _element_codes(known: Known, source: Place, choices: Sequence[Choice]) -> Iterator[Proposed]:
@@ -252,14 +239,9 @@ def _equalities(
     known: Known, source: Place, choices: Sequence[Choice], steps: Steps, part: str
 ) -> Iterator[Proposed]:
     """Yield comparisons of a field with what its value in the chosen elements is elsewhere."""
-    values: list[Json] = []
-    for choice in choices:
-        if not choice.chosen:
-            return
-        try:
-            values.append(at(choice.elements[choice.chosen[0]], steps))
-        except (KeyError, IndexError, TypeError):
-            return
+    if not all(choice.chosen for choice in choices):
+        return
+    values = [find_at(choice.elements[choice.chosen[0]], steps) for choice in choices]
     value = values[0]
     if len(values) == known.traces and (code := known.inputs.code_of(values, str(steps[-1]), {})) is not None:
         yield f"{part} == {code}", 0, ""
@@ -302,7 +284,7 @@ class Column:
     @cached_property
     def is_dated(self) -> bool:
         """Whether all values are dates or times."""
-        return all(isinstance(each, str) and _DATE.fullmatch(each) for each in self.values)
+        return all(isinstance(each, str) and DATE.fullmatch(each) for each in self.values)
 
     @cached_property
     def extremes(self) -> tuple[tuple[str, Json], ...]:
@@ -360,8 +342,8 @@ def selected(known: Known, cases: Sequence[Case]) -> Iterator[Proposed]:
                 continue
             choices = [Choice(cases[0].scope, elements, chosen)]
             for case in cases[1:]:
-                others = _list_at(case.scope, source)
-                parts = [at(each, steps) if _reaches(each, steps) else None for each in others]
+                others = list_at(case.scope, source)
+                parts = [find_at(each, steps) for each in others]
                 choices.append(
                     Choice(case.scope, others, _numbers_of(cast("list[Json]", case.value), parts) or [])
                 )
@@ -372,14 +354,6 @@ def selected(known: Known, cases: Sequence[Case]) -> Iterator[Proposed]:
                     yield f"[{name}{tail(steps)}{code[1 + len(name) :]}", cost, why
                 else:
                     yield f"[{name}{tail(steps)} for {name} in {code}]", cost, why
-
-
-def _reaches(element: Json, steps: Steps) -> bool:
-    try:
-        at(element, steps)
-    except (KeyError, IndexError, TypeError):
-        return False
-    return True
 
 
 def _numbers_of(wanted: Sequence[Json], values: Sequence[Json]) -> list[int] | None:

@@ -12,13 +12,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, cast
 
 from ...errors import InputRejected
 from ...plans.values import Json
-from .messages import Conversations, Raw, events_of, object_of, objects_in
+from .messages import Conversations, Raw, events_of, object_of, objects_in, placed_objects
 from .trace import Answered, Called, Event, Said, Trace, trace_of
 
 OPERATION: Final = "gen_ai.operation.name"
@@ -86,21 +86,14 @@ def spans_of(raw: Raw, place: str) -> Iterator[Span]:
     if "resourceSpans" not in raw:
         yield _span(raw, place)
         return
-    for path, scope in _each(raw, "resourceSpans", place):
-        for inner, spans in _each(scope, "scopeSpans", path):
-            for where, span in _each(spans, "spans", inner):
+    for resource, path in _each(raw, "resourceSpans", place):
+        for scope, inner in _each(resource, "scopeSpans", path):
+            for span, where in _each(scope, "spans", inner):
                 yield _span(span, where)
 
 
-def _each(raw: Raw, key: str, place: str) -> Iterator[tuple[str, Raw]]:
-    listed = raw.get(key, [])
-    if not isinstance(listed, list):
-        raise InputRejected(f"{place}.{key}: expected a list, found {type(listed).__name__}")
-    for index, each in enumerate(cast("list[object]", listed)):
-        where = f"{place}.{key}[{index}]"
-        if not isinstance(each, dict):
-            raise InputRejected(f"{where}: expected an object, found {type(each).__name__}")
-        yield where, cast("Raw", each)
+def _each(raw: Raw, key: str, place: str) -> list[tuple[Raw, str]]:
+    return placed_objects(raw.get(key, []), f"{place}.{key}", "an object")
 
 
 def _span(raw: Raw, place: str) -> Span:
@@ -218,13 +211,9 @@ def traces_of_spans(name: str, spans: Iterable[Span], remarks: Sequence[str] = (
         grouped.setdefault(span.trace_id, []).append(span)
     made = [_trace(name, group, remarks) for group in grouped.values()]
     made = [trace for trace in made if trace.calls]
-    return made if len(made) < 2 else [_renamed(trace, index) for index, trace in enumerate(made, 1)]
-
-
-def _renamed(trace: Trace, number: int) -> Trace:
-    return Trace(
-        f"{trace.name}, trace {number}", trace.task, trace.system, trace.calls, trace.answer, trace.remarks
-    )
+    if len(made) < 2:
+        return made
+    return [replace(trace, name=f"{trace.name}, trace {number}") for number, trace in enumerate(made, 1)]
 
 
 def _trace(name: str, spans: Sequence[Span], remarks: Sequence[str]) -> Trace:
@@ -233,7 +222,9 @@ def _trace(name: str, spans: Sequence[Span], remarks: Sequence[str]) -> Trace:
     told = [event for event in talk if isinstance(event, Called)]
     odd = list(remarks)
     if not told:
-        return trace_of(name, [*talk_before(talk), *_timed(tools), *talk_after(talk)], odd)
+        asked = [event for event in talk if isinstance(event, Said) and event.role != "model"]
+        said = [event for event in talk if isinstance(event, Said) and event.role == "model"]
+        return trace_of(name, [*asked, *_timed(tools), *said[-1:]], odd)
     # The messages have the order and the turns; spans fill in the results and arguments that the messages lack.
     by_id = {str(span.attributes[CALL_ID]): span for span in tools if span.attributes.get(CALL_ID)}
     answered = {event.id for event in talk if isinstance(event, Answered)}
@@ -242,7 +233,7 @@ def _trace(name: str, spans: Sequence[Span], remarks: Sequence[str]) -> Trace:
         if isinstance(event, Called):
             span = by_id.get(event.id)
             if span is not None and event.args is None:
-                event = Called(event.id, event.tool, span.attributes.get(ARGUMENTS), event.place)  # noqa: PLW2901  # the same call, complete
+                event = replace(event, args=span.attributes.get(ARGUMENTS))  # noqa: PLW2901  # the same call, complete
         events.append(event)
         is_last = not (at + 1 < len(talk) and isinstance(talk[at + 1], Called))
         if isinstance(event, Called) and is_last:
@@ -267,16 +258,6 @@ def _turn_before(talk: Sequence[Event], at: int) -> list[Called]:
         found.append(event)
         at -= 1
     return found[::-1]
-
-
-def talk_before(talk: Sequence[Event]) -> Iterator[Event]:
-    """Yield what was said before the calls: the words of the user and the system."""
-    return (event for event in talk if isinstance(event, Said) and event.role != "model")
-
-
-def talk_after(talk: Sequence[Event]) -> Iterator[Event]:
-    """Yield the last words of the model."""
-    return iter([event for event in talk if isinstance(event, Said) and event.role == "model"][-1:])
 
 
 def _talk(spans: Sequence[Span]) -> list[Event]:
@@ -313,16 +294,7 @@ def _messages(span: Span, key: str) -> list[tuple[Raw, str]]:
             value = cast("Json", json.loads(value))
         except ValueError as error:
             raise InputRejected(f"{place}: expected JSON, found invalid JSON: {error}") from error
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise InputRejected(f"{place}: expected a list of messages, found {type(value).__name__}")
-    found: list[tuple[Raw, str]] = []
-    for index, each in enumerate(value):
-        if not isinstance(each, dict):
-            raise InputRejected(f"{place}[{index}]: expected a message, found {type(each).__name__}")
-        found.append((each, f"{place}[{index}]"))
-    return found
+    return placed_objects([] if value is None else value, place, "a message")
 
 
 def _instructions(span: Span) -> list[str]:

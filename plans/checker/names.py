@@ -107,6 +107,15 @@ def derived_id(name: str) -> str:
     return f"{base}_step" if base in RESERVED or keyword.iskeyword(base) else base
 
 
+def numbered(name: str, taken: Container[str]) -> str:
+    """Return a name that is not taken: this one, or this one with the first free number behind it, from 2 on."""
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        free = f"{name}_{number}"
+    return free
+
+
 def _snake_case(text: str) -> str:
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", text).lower()
     return re.sub(r"[^a-z0-9]+", "_", words).strip("_")

@@ -1,170 +1,27 @@
-"""What `deploy/` says is done here, as far as that goes without a container: commands of the build, the server, its health check, its schemas."""
+"""What `deploy/` says fits together: the image and its build, the services, the unit, the dashboard. `build_image.py` carries the build out."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 import tomllib
 from pathlib import Path
 
-import httpx2
 import jsonschema_rs
 import pytest
 import yaml
+from dockerfile import DEPLOY, ROOT, context, instructions, stages
 from firmplan.backends.temporal import TemporalAddress
 from firmplan.cli.app import app
 from firmplan.cli.config import read_settings
 from firmplan.service.metrics import Metrics
 from typer.main import get_command
 
-ROOT = Path(__file__).parents[2]
-DEPLOY = ROOT / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
 FLEET = yaml.safe_load((DEPLOY / "compose.fleet.yaml").read_text(encoding="utf-8"))
-
-
-def instructions():
-    """Return the instructions of the Dockerfile in order, as (name, rest); lines that continue are joined."""
-    text = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
-    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    joined = re.sub(r"\s*\\\n\s*", " ", "\n".join(lines))
-    return [tuple(line.split(" ", 1)) for line in joined.splitlines()]
-
-
-def stages():
-    """Return the instructions of each stage, after its FROM."""
-    found = []
-    for name, rest in instructions():
-        if name == "FROM":
-            found.append([])
-        elif found:
-            found[-1].append((name, rest))
-    return found
-
-
-def context():
-    """Return the files that the build gets: those of the checkout that `.dockerignore` lets through, by docker's rules as far as it uses them."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        check=True,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    ).stdout.splitlines()
-    rules = [
-        line
-        for line in (DEPLOY / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
-        if line and not line.startswith("#")
-    ]
-    return [path for path in listed if not _is_ignored(path, rules) and (ROOT / path).exists()]
-
-
-def _is_ignored(path, rules):
-    ignored = False
-    for rule in rules:
-        pattern = rule.removeprefix("!")
-        form = re.escape(pattern).replace(r"\*\*/", "(?:.*/)?").replace(r"\*", "[^/]*")
-        if re.fullmatch(f"{form}(?:/.*)?", path):
-            ignored = not rule.startswith("!")
-    return ignored
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory):
-    """The folders of an image, made by the commands of the build stage in a new environment. It installs packages, so it runs in CI, or where it is asked for."""
-    if not (os.environ.get("CI") or os.environ.get("FIRMPLAN_TEST_DEPLOY")):
-        pytest.skip("installs packages: set FIRMPLAN_TEST_DEPLOY=1")
-    place = tmp_path_factory.mktemp("image")
-    places = {"/src": str(place / "src"), "/opt/firmplan": str(place / "opt")}
-    (place / "src").mkdir()
-    files = context()
-    for name, rest in stages()[0]:
-        if name == "COPY":
-            *sources, target = rest.split()
-            for path in files:
-                if source := next(
-                    (each for each in sources if each in (".", path) or path.startswith(f"{each}/")), None
-                ):
-                    to = place / "src" / (path if source == "." else Path(target) / Path(path).name)
-                    to.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy(ROOT / path, to)
-        elif name == "RUN":
-            command = rest
-            for here, there in places.items():
-                command = command.replace(here, there)
-            command = re.sub(r"^python -m venv", f"{sys.executable} -m venv", command)
-            done = subprocess.run(
-                ["sh", "-ec", command],
-                check=False,
-                capture_output=True,
-                text=True,
-                cwd=place / "src",
-                env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", str(place))},
-            )
-            assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-    return place
-
-
-@pytest.mark.timeout(900)
-def test_the_commands_of_the_build_make_a_server(image, tmp_path):
-    """The environment has firmplan with its page; the server starts as the image starts it, passes its health check, and ends within the time that it gets."""
-    last = dict(stages()[1])
-    (words,) = (json.loads(last[name]) for name in ("CMD",))
-    words = [{"0.0.0.0": "127.0.0.1", "8000": "0"}.get(word, word) for word in words]
-    shutil.copytree(DEPLOY / "tools", tmp_path / "srv")
-    env = dict(re.findall(r"(\w+)=(\S+)", last["ENV"]))
-    env["PATH"] = (
-        env["PATH"].replace("/opt/firmplan", str(image / "opt")).replace("$PATH", os.environ["PATH"])
-    )
-    env["FIRMPLAN_STORE"] = env["FIRMPLAN_STORE"].replace("/var/lib/firmplan", str(tmp_path))
-    (entry,) = json.loads(last["ENTRYPOINT"])
-    with subprocess.Popen(
-        [str(image / "opt" / "bin" / entry), *words],
-        cwd=tmp_path / "srv",
-        env={**env, "FIRMPLAN_API_KEYS": "k1", "HOME": str(tmp_path)},
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as server:
-        lines = []
-        for line in server.stderr:
-            lines.append(json.loads(line))
-            if "Ctrl-C" in lines[-1]["event"]:
-                break
-        try:
-            (url,) = re.findall(r"(http://\S+)$", next(e["event"] for e in lines if " serves " in e["event"]))
-            _, check = last["HEALTHCHECK"].split("CMD ")
-            program, *rest = [word.replace("http://127.0.0.1:8000", url) for word in json.loads(check)]
-            checking = [str(image / "opt" / "bin" / program), *rest]
-            assert subprocess.run(checking, check=False, env=env, timeout=60).returncode == 0
-            with httpx2.Client(base_url=url, headers={"Authorization": "Bearer k1"}, timeout=30) as client:
-                assert "<html" in client.get("/").text.lower()
-                plan = {
-                    "firmplan": 1,
-                    "steps": [{"id": "t", "tool": "add", "args": {"a": 1, "b": 2}}],
-                    "output": "${t}",
-                }
-                run = client.post("/v1/runs", json={"plan": plan}).json()["id"]
-                end = time.monotonic() + 30
-                while (found := client.get(f"/v1/runs/{run}").json())["status"] != "succeeded":
-                    assert time.monotonic() < end, found
-                    time.sleep(0.05)
-            server.send_signal(signal.SIGTERM)
-            assert server.wait(60) == 0
-            assert (
-                subprocess.run(checking, check=False, env=env, timeout=60, capture_output=True).returncode
-                != 0
-            )
-        finally:
-            server.kill()
-    for extra in ("opentelemetry.sdk", "psycopg", "mcp", "prometheus_client"):
-        found = [str(image / "opt" / "bin" / "python"), "-c", f"import {extra}"]
-        assert subprocess.run(found, check=False).returncode == 0, extra
 
 
 def test_the_image_is_pinned_small_and_without_rights():

@@ -18,7 +18,6 @@ from firmplan.planner.drafting.prompt import (
     PROMPTS,
     SMALL_PROMPTS,
     patch_messages,
-    planning_messages,
     prompt_version,
     repair_messages,
     text_of,
@@ -33,6 +32,7 @@ from firmplan.plans.reports.problems import problem
 from firmplan.plans.values import digest
 from firmplan.testing import unmarked
 from firmplan.tools.models.marks import DATA_NOTE
+from planning import asked
 
 TEXT = {"type": "string"}
 
@@ -62,7 +62,7 @@ EXAMPLE_TOOLS = Toolset(
 
 
 def system():
-    return planning_messages("x", [], {})[0].content
+    return asked()[0].content
 
 
 def examples():
@@ -219,7 +219,8 @@ def test_a_prompt_reads_as_it_should():
     tool = fake("weather", ["city"], description="Tell the weather.", effect="read")
     plan = {"firmplan": 1, "task": "Tell it", "steps": [{"id": "a", "set": 1}], "output": "${a}"}
     saved = [SavedPlan("tell", Plan.model_validate(plan))]
-    words = planning_messages("Is it warm?", [tool], {"city": "Rome"}, saved, 24)[1].content
+    others = [fake(f"other_{number}") for number in range(23)]
+    words = asked([tool], "Is it warm?", inputs={"city": "Rome"}, examples=saved, others=others)[1].content
     assert re.search(r"<plan-(\d+)>\nTask: Tell it\n.*```\n</plan-\1>\n", words, re.DOTALL)
     assert (
         unmarked(words).replace(f"{DATA_NOTE}\n\n", "")
@@ -267,7 +268,7 @@ def test_tools_that_a_fault_names_are_shown_with_it():
 
 def test_the_prompt_lists_the_functions_and_methods_of_the_language(monkeypatch):
     """All of both tables but `secret`, in their order; a function that the language gets is in the prompt, and makes it another one."""
-    (system, _) = planning_messages("task", [], {})
+    (system, _) = asked()
     listed = re.search(r"these functions: `([^`]+)`; on text `([^`]+)`; on dates `([^`]+)`", system.content)
     assert listed[1].split() == [name for name in FUNCTIONS if name != "secret"]
     for place, of in ((2, "text"), (3, "date")):
@@ -319,7 +320,7 @@ def test_the_ways_are_shown_only_where_an_untrusted_result_may_meet_a_write():
     """Other prompts do not get longer; the ways come with the repair where the tools do not call for them."""
 
     def is_shown(*tools):
-        return text_of("untrusted") in planning_messages("x", tools, {})[1].content
+        return text_of("untrusted") in asked(tools)[1].content
 
     page, mail = WAYS_TOOLS.find("read_page"), WAYS_TOOLS.find("send_mail")
     assert is_shown(page, mail)

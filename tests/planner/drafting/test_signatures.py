@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from firmplan import ConfigError, Tool, tool
-from firmplan.planner.drafting.prompt import choosing_messages, planning_messages
+from firmplan.planner.drafting.prompt import choosing_messages
 from firmplan.planner.drafting.signatures import (
     NOTES_CHARACTERS_MAX,
     SIGNATURE_CHARACTERS_MAX,
@@ -13,6 +13,7 @@ from firmplan.planner.drafting.signatures import (
     signature_line,
 )
 from firmplan.plans.types.learnt import LearntType, merged, shape_of
+from planning import asked
 from pydantic import BaseModel, Field
 
 TEXT = {"type": "string"}
@@ -147,13 +148,13 @@ SHARED = [
 
 def test_what_all_tools_say_is_said_once():
     """A sentence of each description, and a parameter that several describe alike."""
-    words = planning_messages("x", SHARED, {})[1].content
+    words = asked(SHARED)[1].content
     assert words.count(AUTH) == 1
     assert words.count("Id of the workspace.") == 1
     assert f"Of each of these tools: {AUTH}" in words
     assert "Wherever it stands, workspace: Id of the workspace." in words
     assert all(f"Works on {verb} requests only." in words for verb in ("create", "delete", "list"))
-    two = planning_messages("x", SHARED[:2], {})[1].content
+    two = asked(SHARED[:2])[1].content
     assert two.count(AUTH) == 2
 
 
@@ -191,8 +192,8 @@ def test_a_result_without_a_type_shows_what_came():
     seen = made().with_learnt(learnt({"id": 1, "day": "2026-12-01"}, {"id": 2}))
     assert "-> anything; in 2 results {day?: text (date), id: integer}  [read]" in signature_line(seen)
     note = "is not declared: such results came so far"
-    assert note in planning_messages("x", [seen], {})[1].content
-    assert note not in planning_messages("x", [made()], {})[1].content
+    assert note in asked([seen])[1].content
+    assert note not in asked([made()])[1].content
 
 
 def test_a_declared_type_stands_alone_until_results_refute_it():
@@ -233,12 +234,7 @@ def test_of_private_results_nothing_is_shown_to_a_model_that_may_not_have_them()
     """A name of a field may be a name of a customer."""
     line = signature_line(made(private=True).with_learnt(learnt({"ann_smith": 1})))
     assert "-> anything  [" in line
-    assert (
-        "ann_smith"
-        not in planning_messages("x", [made(private=True).with_learnt(learnt({"ann_smith": 1}))], {})[
-            1
-        ].content
-    )
+    assert "ann_smith" not in asked([made(private=True).with_learnt(learnt({"ann_smith": 1}))])[1].content
 
 
 # --- examples

@@ -8,9 +8,10 @@ import re
 
 import pytest
 from firmplan import ConfigError, Engine, Toolset, tool
-from firmplan.planner.drafting.prompt import choosing_messages, planning_messages
+from firmplan.planner.drafting.prompt import choosing_messages
 from firmplan.tools.models.marks import DATA_NOTE
 from openapi_calls import document, operation
+from planning import asked
 
 DOCUMENT = document(
     {
@@ -150,7 +151,7 @@ def test_no_word_of_a_document_stands_outside_its_marks(echo):
         return a
 
     for messages in (
-        planning_messages("Read it", [*tools, own], {}),
+        asked([*tools, own], "Read it"),
         choosing_messages("Read it", [*tools, own]),
     ):
         text = messages[-1].content
