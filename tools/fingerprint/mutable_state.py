@@ -156,17 +156,13 @@ class _Finder(ast.NodeVisitor):
                 pass
         self.generic_visit(node)
 
-    def visit_Subscript(self, node: ast.Subscript) -> None:
-        self._visit_place(node)
-
-    def visit_Attribute(self, node: ast.Attribute) -> None:
-        self._visit_place(node)
-
-    def _visit_place(self, node: ast.Subscript | ast.Attribute) -> None:
+    def visit_Subscript(self, node: ast.Subscript | ast.Attribute) -> None:
         if isinstance(node.ctx, ast.Load):
             self.generic_visit(node)
         else:
             self._write_only(node, self.stored)
+
+    visit_Attribute = visit_Subscript  # noqa: N815  # as `ast` calls it
 
     def _write_only(self, node: ast.AST, names: set[str]) -> None:
         """Note the variable of a place that is only written to, and visit the subscripts on the way to it."""
