@@ -149,7 +149,13 @@ def ranked_plans(task: str, saved: Sequence[SavedPlan], inputs: Mapping[str, Jso
 
 
 def nearest_tasks(task: str, saved: Sequence[SavedPlan], most: int = 3) -> list[SavedPlan]:
-    """Return the saved plans whose tasks share most words with a task, for messages."""
+    """Return the saved plans whose tasks share most words with a task, for messages.
+
+    Args:
+        task: The words.
+        saved: The plans to look at.
+        most: The most plans to return.
+    """
     with_task = [each for each in saved if each.plan.task]
     return ranked_by_words(task, with_task, lambda each: each.plan.task or "")[:most]
 

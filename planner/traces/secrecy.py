@@ -66,7 +66,7 @@ def _is_secret_name(name: str) -> bool:
 
 
 def secrets_in(value: Json, name: str = "") -> Iterator[str]:
-    """Yield the secrets in a value that no other text holds by chance: texts of a known form, and long ones with letters and digits under a secret's name."""
+    """Yield the distinctive secrets in a value, which no other text holds by chance: texts of a known form, and long texts with letters and digits under a secret's name."""
     waiting: list[tuple[str, Json]] = [(name, value)]
     while waiting:
         of, each = waiting.pop()
