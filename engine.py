@@ -250,6 +250,8 @@ def _twin(
     method: Callable[Concatenate[Engine, P], Coroutine[Any, Any, R]],
 ) -> Callable[Concatenate[Engine, P], R]:
     """Return the `_sync` twin of a coroutine method."""
+    # A table of twins at the end of the class, one line each: type checkers and `help` know only names that are assigned in the class, so a class decorator or
+    # `__getattr__` would hide the twins from both, and generated code would double the module.
 
     @functools.wraps(method)
     def twin(self: Engine, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -2088,7 +2090,7 @@ class Engine:
         now, left_s = execution.now(), _request.age_of("expires", expires)
         if left_s is not None and left_s <= 0:
             raise InputRejected(f"expires: expected a time from now, found {expires!r}")
-        return await _api_keys.ApiKeys(execution.facilities.store).add(
+        return await _api_keys.ApiKeys(self._location.store).add(
             name,
             scopes,
             tenant=tenant,
@@ -2099,12 +2101,13 @@ class Engine:
 
     async def list_keys(self) -> list[ApiKey]:
         """Return all API keys, oldest first, revoked and expired ones too; never the text of a key."""
-        return list(await _api_keys.ApiKeys((await self._open()).execution.facilities.store).all())
+        await self._open()
+        return list(await _api_keys.ApiKeys(self._location.store).all())
 
     async def find_key(self, text: str) -> ApiKey | None:
         """Return the API key that a text is, valid or not (`is_valid`); `None`: it is none. The use of a valid key is noted."""
         execution = (await self._open()).execution
-        return await _api_keys.ApiKeys(execution.facilities.store).find(text, execution.now())
+        return await _api_keys.ApiKeys(self._location.store).find(text, execution.now())
 
     async def revoke_key(self, name_or_id: str) -> list[ApiKey]:
         """Refuse all keys of a name, or one key by its id, and return them. Servers that run refuse them within seconds.
@@ -2113,7 +2116,7 @@ class Engine:
             InputRejected: There is no such key, or it is revoked already.
         """
         execution = (await self._open()).execution
-        return await _api_keys.ApiKeys(execution.facilities.store).revoke(name_or_id, execution.now())
+        return await _api_keys.ApiKeys(self._location.store).revoke(name_or_id, execution.now())
 
     # --- decisions
 
@@ -2155,9 +2158,7 @@ class Engine:
                 submitted the run and may not approve its calls.
         """
         decision = {"approve": True, "edit": edit, "attempt": attempt}
-        return await (await self._open()).execution.decisions.decide_one(
-            run_id, step, decision, by=_request.person_of(by)
-        )
+        return await self._decide_one(run_id, step, decision, _request.person_of(by))
 
     async def deny(
         self, run_id: str, step: str, *, by: str, reason: str = "", attempt: int | None = None
@@ -2176,9 +2177,7 @@ class Engine:
             InputRejected: Nothing waits there, or another decision stands.
         """
         decision = {"deny": True, "reason": reason, "attempt": attempt}
-        return await (await self._open()).execution.decisions.decide_one(
-            run_id, step, decision, by=_request.person_of(by)
-        )
+        return await self._decide_one(run_id, step, decision, _request.person_of(by))
 
     async def answer(
         self, run_id: str, step: str | None, value: object, *, by: str, attempt: int | None = None
@@ -2201,9 +2200,7 @@ class Engine:
             decisions = (await self._open()).execution.decisions
             return await decisions.answer_planner(run_id, value, by=_request.person_of(by))
         decision = {"answer": value, "attempt": attempt}
-        return await (await self._open()).execution.decisions.decide_one(
-            run_id, step, decision, by=_request.person_of(by)
-        )
+        return await self._decide_one(run_id, step, decision, _request.person_of(by))
 
     async def resolve(  # the contract's options
         self,
@@ -2237,8 +2234,11 @@ class Engine:
             found = " and ".join(decision) or "none"
             raise InputRejected(f"resolve: expected exactly one of done=, retry=True, fail=, found {found}")
         decision["attempt"] = attempt
+        return await self._decide_one(run_id, step, decision, _request.reason_of("by", by))
+
+    async def _decide_one(self, run_id: str, step: str, decision: Mapping[str, object], by: str) -> Run:
         decisions = (await self._open()).execution.decisions
-        return await decisions.decide_one(run_id, step, decision, by=_request.reason_of("by", by))
+        return await decisions.decide_one(run_id, step, decision, by=by)
 
     async def decide(self, run_id: str, decisions: Mapping[str, str | Mapping[str, Any]], *, by: str) -> Run:
         """Decide about several calls together, all or none: about single items of a list, or all items together.

@@ -98,8 +98,8 @@ class EngineModels:
 
     Attributes:
         models: The models that steps ask.
-        planner: Whom `plan_for` steps ask.
-        names_only: Whether a model that is named may be configured later, because the plan is kept or looked at, or perhaps asks none.
+        planner: The planner that `plan_for` steps ask.
+        names_only: Whether the name of a model is enough, because the plan is only kept or shown, or may ask no model: the model may be configured later.
     """
 
     models: Models
@@ -294,7 +294,16 @@ class EnginePlanner:
         return check_key(plan, saved, self._tools_name, shared.secrets.places, LIMITS, rules)
 
     async def expect_output(self, plan: Plan, saved: Mapping[str, Plan], wanted: OutputType[Any]) -> None:
-        """Check that the output of a plan can be of a type. Raises: PlanRejected: it cannot."""
+        """Check that the output of a plan can be of a type.
+
+        Args:
+            plan: The plan, which passed its check.
+            saved: The saved plans that it runs.
+            wanted: The type.
+
+        Raises:
+            PlanRejected: The output cannot be of the type.
+        """
         key = (plan.digest, canonical(wanted.schema))
         problems = self._outputs.find(key)
         if problems is None:

@@ -228,7 +228,7 @@ class _Rehearsal:
     bound: list[bytes] = field(default_factory=list[bytes])
 
     def run(self) -> TraceRehearsal:
-        """Return what became of the run."""
+        """Run the plan with the results of the trace, and return how it went."""
         calls = self.recording.calls
         names = sorted({each.name for each in calls})
         self.types = {name: self._types(name) for name in names}
@@ -364,7 +364,7 @@ class _Rehearsal:
         return found
 
     def _extra(self, each: _MadeCall) -> str:
-        """Say of a call that the trace does not have it, and how it differs from the nearest one that is left."""
+        """Return the sentence about a call that the trace does not have: how it differs from the nearest call of the trace that the plan has not made."""
         taken = {made.expected for made in self.made}
         near = [
             differences(parse(self.bound[at]), parse(each.args))

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Coroutine, Generator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import AsyncGenerator, Coroutine, Generator
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from ..engine import Engine
@@ -172,8 +172,23 @@ class RunFollower:
             f"for it. If that process hangs, take the run from it with\n  {resume_line(owner.run, self._settings)} --take-over"
         )
 
+    @asynccontextmanager
+    async def reach(self, *, makes_runs: bool = False) -> AsyncGenerator[AnyEngine]:
+        """Yield the engine, or the server, of the run; if the block is interrupted, print how to continue the run.
+
+        Args:
+            makes_runs: Whether a missing store is made.
+
+        Raises:
+            ConfigError: As of `Invocation.reach`.
+        """
+        # The message comes last: who drives the run is settled only when the engine is closed.
+        with self._interruptible():
+            async with self._invocation.reach(makes_runs=makes_runs, on_waiting=self.note_owner) as engine:
+                yield engine
+
     @contextmanager
-    def interruptible(self) -> Generator[None]:
+    def _interruptible(self) -> Generator[None]:
         """Print how to continue the run if the block is interrupted. The engine is closed by then."""
         try:
             yield

@@ -33,7 +33,6 @@ from .command import DISPATCHES
 from .config import (
     COMMAND_LINE,
     SERVER_BUDGET_MAX,
-    OpenApiTable,
     Settings,
     read_server_key,
     read_settings,
@@ -113,13 +112,15 @@ class Invocation:
                 return Toolset()
             loaded = Toolset.load(self.settings.tools) if self.settings.tools else Toolset()
             for name, table in self.settings.openapi.items():
-                loaded += _document_tools(name, table, self.settings.origin("openapi"))
+                with _entry_named(self.settings, "openapi", name):
+                    described = Toolset.from_openapi(table.document, **table.settings())
+                loaded += described
             trusting = loaded.with_default_trust(self.settings.default_trust)
             self._toolset = trusting.with_default_results(self.settings.results)
         return self._toolset
 
     def perform(self, work: Callable[..., Any], given: Mapping[str, Any], *, loads_tools: bool) -> int:
-        """Call a command and return its exit code.
+        """Call a command and return its exit code: 0 if it returns none.
 
         Args:
             work: The command; a coroutine function is run in an event loop.
@@ -131,10 +132,10 @@ class Invocation:
             gc.unfreeze()
             gc.enable()
         if not inspect.iscoroutinefunction(work):
-            return int(work(self, **given))
+            return work(self, **given) or Exit.OK
         if loads_tools and self.server is None:
             _ = self.toolset
-        return drive(lambda: work(self, **given))
+        return drive(lambda: work(self, **given)) or Exit.OK
 
     def answer(
         self, found: Documented | Mapping[str, Any], text: str | None = None, *, is_data: bool = False
@@ -463,20 +464,20 @@ def planner_of(settings: Settings, name: str | None = None) -> Planner:
     return Planner(model_of(settings, name), **options).sharing(Models(prices=settings.prices).clients)
 
 
-def _document_tools(name: str, table: OpenApiTable, origin: str) -> Toolset:
-    """Return the tools of an OpenAPI document of the file. Raises: ConfigError: as `Toolset.from_openapi`."""
+@contextmanager
+def _entry_named(settings: Settings, setting: str, name: str = "") -> Generator[None]:
+    """Name the entry of the file in the message of a `ConfigError`: what raises it knows only the value."""
     try:
-        return Toolset.from_openapi(table.document, **table.settings())
+        yield
     except ConfigError as fault:
-        raise ConfigError(f"openapi.{name} (in {origin}): {fault}") from fault
+        entry = f"{setting}.{name}" if name else setting
+        raise ConfigError(f"{entry} (in {settings.origin(setting)}): {fault}") from fault
 
 
 def _policies(settings: Settings) -> list[Policy]:
     """Return the policies of the file. Raises: ConfigError: one of them is at fault."""
-    try:
+    with _entry_named(settings, "policies"):
         return [written_policy(**table.model_dump()) for table in settings.policies]
-    except ConfigError as fault:
-        raise ConfigError(f"policies (in {settings.origin('policies')}): {fault}") from fault
 
 
 def _webhooks(settings: Settings) -> list[Webhook]:
@@ -488,20 +489,13 @@ def _webhooks(settings: Settings) -> list[Webhook]:
     made: list[Webhook] = []
     for name, table in settings.webhooks.items():
         old = table.previous_secret
-        try:
-            hook = Webhook(
-                name=name,
-                url=table.url,
-                secret=Secret(**table.secret.model_dump()),
-                previous_secret=Secret(**old.model_dump()) if old is not None else None,
-                events=table.events,
-                tenant=table.tenant,
-                outputs=table.outputs,
-                allow_http=table.allow_http,
-            )
-            made.append(hook)
-        except ConfigError as fault:
-            raise ConfigError(f"webhooks.{name} (in {settings.origin('webhooks')}): {fault}") from fault
+        with _entry_named(settings, "webhooks", name):
+            given: dict[str, Any] = {
+                **dict(table),
+                "secret": Secret(**table.secret.model_dump()),
+                "previous_secret": Secret(**old.model_dump()) if old is not None else None,
+            }
+            made.append(Webhook(name=name, **given))
     return made
 
 
@@ -511,8 +505,6 @@ def secrets_of(settings: Settings) -> Mapping[str, Secret] | Literal["environmen
         return "environment"
     made: dict[str, Secret] = {}
     for name, table in settings.secrets.items():
-        try:
+        with _entry_named(settings, "secrets", name):
             made[name] = Secret(**table.model_dump())
-        except ConfigError as fault:
-            raise ConfigError(f"secrets.{name} (in {settings.origin('secrets')}): {fault}") from fault
     return made

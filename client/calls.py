@@ -5,7 +5,7 @@ Each request may be sent twice, since an answer that was lost looks like a reque
 - A submission carries an `Idempotency-Key` that the client makes, a fork or a retry the id of the new run: the same request makes one run.
 - A decision names the attempt that it is about, so that a repeated one is never about a later attempt; the server answers a repeated decision
   with the run.
-- A plan that was saved, and a run that was deleted, by an earlier attempt are no error of a later one.
+- A plan or a schedule that was saved, and a run, a plan or a schedule that was deleted, by an earlier attempt are no error of a later one.
 - The journal is read from the last event that was handed on: a cut connection loses no event and repeats none.
 """
 
@@ -30,7 +30,7 @@ import httpx2
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 from typing_extensions import TypeVar
 
-from ..errors import REPLACED, InputRejected, RunNotFound, ServerError
+from ..errors import REPLACED, UNKNOWN_SCHEDULE, InputRejected, RunNotFound, ServerError
 from ..executor import (
     Event,
     Explanation,
@@ -54,6 +54,7 @@ from .results import (
     diff_of,
     event_of,
     explanations_of,
+    fires_of,
     page_of,
     plan_entries_of,
     plan_of,
@@ -61,6 +62,8 @@ from .results import (
     report_of,
     run_in,
     saved_plan_of,
+    schedule_of,
+    schedules_of,
     served_tools_of,
     verification_of,
     versions_of,
@@ -71,6 +74,8 @@ from .transport import LONG_S, Connection, Request
 if TYPE_CHECKING:
     from ..executor import PlanVersion, RunFilter, RunPage, RunSummary
     from ..plans.python_types import Inputs, OutputType
+    from ..schedules import Fire, Schedule
+    from ..schedules.schedule import CatchUp, Overlap
 
 T = TypeVar("T", default=Any)
 PlanLike: TypeAlias = Plan | Mapping[str, Any] | os.PathLike[str]
@@ -832,6 +837,154 @@ class Calls:
                 raise InputRejected(f"the plan '{name}' has no version {version} to show", code=UNKNOWN_PLAN)
             version = found.text_digest
         return await self._asked(plan_of, "GET", f"{path}/{_encoded(version)}")
+
+    # --- schedules
+
+    async def add_schedule(  # noqa: PLR0913  # the fields of a schedule
+        self,
+        name: str,
+        plan: str,
+        *,
+        every: str | float | None = None,
+        cron: str | None = None,
+        tz: str | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        budget: Mapping[str, float] | None = None,
+        deadline: str | float | None = None,
+        priority: int | None = None,
+        time_input: str | None = None,
+        catch_up: CatchUp | None = None,
+        catch_up_max: int | None = None,
+        overlap: Overlap | None = None,
+        start: str | float | None = None,
+        paused: bool = False,
+        replaces: int | None = None,
+    ) -> Schedule:
+        """Have the server run a saved plan every so often, or by cron.
+
+        Args:
+            name: The schedule's name.
+            plan: The name of a saved plan, whichever stands under it at each time, or the digest of one.
+            every: The time between two runs: seconds, or text such as `"1h"`.
+            cron: A cron expression of five fields, in place of `every`.
+            tz: The time zone of `cron`; UTC if not given.
+            inputs: Of each run.
+            budget: Of each run.
+            deadline: How long each run may take from its start, waits included: `"2h"` or seconds.
+            priority: Of each run, as in `submit`.
+            time_input: The input that gets the time of the schedule.
+            catch_up: What becomes of times that no server was there for: `latest`, `skip` or `all`.
+            catch_up_max: Most times that `all` catches up on.
+            overlap: What a time does while an earlier run has not ended: `skip`, `allow`, `queue` or `cancel`.
+            start: No time is earlier, and intervals count from here: ISO 8601 text with an offset, or Unix seconds; now if not given.
+            paused: Whether times pass without runs, until `resume_schedule`.
+            replaces: The `revision` that is changed; `None`: the name is new, -1: whichever stands, or none.
+
+        Raises:
+            InputRejected: A value is not valid, there is no such plan (code `unknown-plan`), its inputs do not fit, or another schedule stands
+                than `replaces` (code `replaced`).
+            PlanRejected: The plan does not pass its check any more.
+        """
+        from ..schedules.schedule import new_schedule  # noqa: PLC0415  # its folder loads the tables of a store
+
+        path = f"v1/schedules/{_encoded(name)}"
+        body = _json_text(
+            _given(
+                plan=plan,
+                every=every,
+                cron=cron,
+                tz=tz,
+                inputs=inputs,
+                budget=budget,
+                deadline=deadline,
+                priority=priority,
+                time_input=time_input,
+                catch_up=catch_up,
+                catch_up_max=catch_up_max,
+                overlap=overlap,
+                start=start,
+                paused=paused,
+            )
+        )
+        headers = {"If-None-Match": "*"} if replaces is None else {"If-Match": f'"{replaces}"'}
+        request = Request("PUT", path, headers={} if replaces == -1 else headers, body=body)
+        try:
+            return self._read(await self._connection.send(request), schedule_of)
+        except InputRejected as error:
+            if error.code != REPLACED or request.attempts == 1:
+                raise
+            # If an earlier attempt made the schedule and its answer was lost, the condition does not hold any more.
+            found = await self.get_schedule(name)
+            given = cast("dict[str, Any]", parse(body))
+            made = new_schedule(name, plan, found.created, {"start": found.start} | given)
+            is_own = made.to_text() == found.to_text() and made.paused == found.paused
+            if not is_own or found.revision != (replaces or 0) + 1:
+                raise
+            return found
+
+    async def list_schedules(self) -> list[Schedule]:
+        """Return the schedules, by name; a key without a tenant gets those of tenants, too."""
+        return await self._asked(schedules_of, "GET", "v1/schedules")
+
+    async def get_schedule(self, name: str) -> Schedule:
+        """Return a schedule. Raises: InputRejected: there is none of that name (code `unknown-schedule`)."""
+        return await self._asked(schedule_of, "GET", f"v1/schedules/{_encoded(name)}")
+
+    async def pause_schedule(self, name: str) -> Schedule:
+        """Let the times of a schedule pass without runs; a run that is under way goes on. Raises: InputRejected: as `get_schedule`."""
+        return await self._asked(schedule_of, "POST", f"v1/schedules/{_encoded(name)}/pause")
+
+    async def resume_schedule(self, name: str) -> Schedule:
+        """Let a paused schedule go on from now. Raises: InputRejected: as `get_schedule`."""
+        return await self._asked(schedule_of, "POST", f"v1/schedules/{_encoded(name)}/resume")
+
+    async def remove_schedule(self, name: str) -> None:
+        """Remove a schedule and the record of its times; its runs stay. Raises: InputRejected: as `get_schedule`."""
+        request = Request("DELETE", f"v1/schedules/{_encoded(name)}")
+        try:
+            await self._connection.send(request)
+        except InputRejected as error:
+            if error.code != UNKNOWN_SCHEDULE or request.attempts == 1:
+                raise
+
+    async def schedule_fires(self, name: str, *, limit: int = 50, before: float | None = None) -> list[Fire]:
+        """Return the last times of a schedule and what became of them, the latest first.
+
+        Args:
+            name: The schedule.
+            limit: Most of them, up to 500.
+            before: Only times earlier than this, Unix seconds.
+
+        Raises:
+            InputRejected: As `get_schedule`, or an argument is out of its range.
+        """
+        query = {"limit": str(limit)} | ({} if before is None else {"before": str(before)})
+        return await self._asked(fires_of, "GET", f"v1/schedules/{_encoded(name)}/fires", query=query)
+
+    async def preview_schedule(
+        self,
+        *,
+        every: str | float | None = None,
+        cron: str | None = None,
+        tz: str | None = None,
+        start: str | float | None = None,
+        count: int = 10,
+    ) -> list[float]:
+        """Return the next times that a schedule with these fields would have, as Unix seconds; nothing is stored.
+
+        Args:
+            every: As in `add_schedule`.
+            cron: The same.
+            tz: The same.
+            start: The same.
+            count: How many, up to 100.
+
+        Raises:
+            InputRejected: A value is not valid.
+        """
+        body = _given(every=every, cron=cron, tz=tz, start=start)
+        query = {"count": str(count)}
+        return await self._asked(lambda found: found["times"], "POST", "v1/schedules:next", body, query=query)
 
     async def tools(self) -> list[ServedTool]:
         """Return the server's tools, by name."""

@@ -43,6 +43,7 @@ from ..tools import ArtifactPreview, PreviewColumn
 
 if TYPE_CHECKING:
     from ..executor import RunPage
+    from ..schedules import Fire, Schedule
 
 Document: TypeAlias = Mapping[str, Any]
 T = TypeVar("T")
@@ -230,6 +231,25 @@ def versions_of(data: Document) -> list[PlanVersion]:
         )
         for each in data["versions"]
     ]
+
+
+def schedule_of(data: Document) -> Schedule:
+    """Return a schedule."""
+    from ..schedules.schedule import Schedule  # noqa: PLC0415  # its folder loads the tables of a store
+
+    return Schedule.from_dict(data)
+
+
+def schedules_of(data: Document) -> list[Schedule]:
+    """Return the schedules of a list."""
+    return [schedule_of(each) for each in data["schedules"]]
+
+
+def fires_of(data: Document) -> list[Fire]:
+    """Return times of a schedule."""
+    from ..schedules.schedule import Fire  # noqa: PLC0415  # as above
+
+    return [Fire.from_dict(each) for each in data["fires"]]
 
 
 def served_tools_of(data: Document) -> list[ServedTool]:

@@ -43,8 +43,7 @@ from .policy import MODEL_POLICY, CallPolicy, endorse_policy
 from .states import PENDING, Reason, State
 
 if TYPE_CHECKING:
-    from .agent_loop import AgentLoop
-    from .planning_loop import PlanningLoop
+    from .loops import AgentLoop, PlanningLoop
 
 
 StepPath = NewType("StepPath", str)

@@ -53,7 +53,6 @@ from ..plans.reports.errors import SKIPPED, EvaluationError, RefersToSkipped
 from ..plans.signature import Effect
 from ..plans.values import Json, NotJson
 from ..plans.waits import due_of
-from .agent_loop import AgentLoop, Answer, frame_of
 from .budget import Budget, added, amounts_in
 from .canonical_value import CanonicalValue, Scope
 from .commands import (
@@ -149,7 +148,7 @@ from .execution_tree import (
 )
 from .fork import Fork, PastWrite
 from .limits import RUN_WORK_MAX, SLICE_WORK
-from .planning_loop import PlanningLoop, SubPlanned, SubQuestion
+from .loops import AgentLoop, Answer, PlanningLoop, SubPlanned, SubQuestion, frame_of
 from .policy import LOST_RETRIES_MAX, CallPolicy, retry_pause_s
 from .skip_rules import ending_by, ending_by_inputs
 from .states import (

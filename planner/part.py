@@ -43,7 +43,14 @@ class Part:
     untrusted: Mapping[str, Json] = field(default_factory=dict[str, Json])
 
     def checked(self, report: CheckReport, plan: Plan | None, tools: Toolset, limits: Limits) -> CheckReport:
-        """Return the report on a sub-plan with the problems that it has as a part; `plan` is `None` if it has not the shape of one."""
+        """Return the report on a sub-plan with the problems that it has as a part.
+
+        Args:
+            report: The report of the check.
+            plan: The sub-plan; `None`: it has not the shape of a plan.
+            tools: The tools that it may use.
+            limits: The limits of the check.
+        """
         if plan is None:
             return report
         found = [*self._bound_problems(plan), *self._output_problems(plan, tools, limits)]

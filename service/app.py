@@ -41,8 +41,9 @@ from .problems import on_bad_request, on_firmplan_error, on_http_error
 from .request_log import HEALTH, RequestLog
 from .routes.artifacts import artifact_router
 from .routes.inbox import inbox_router
+from .routes.plans import plan_router
 from .routes.reviews import review_router
-from .routes.runs import ServedEngine, plan_router, run_router, step_router, submission_router, watch_router
+from .routes.runs import ServedEngine, run_router, step_router, submission_router, watch_router
 from .routes.schedules import drive_schedules, schedule_router
 from .routes.webhooks import deliver, webhook_router
 from .run_queue import RunQueue

@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 
 from ..engine import Engine
 from ..errors import OTHER_REQUEST, FirmplanError, InputRejected, RunNotFound, StoreError
-from ..executor import Run, RunSummary, Submitter
+from ..executor import Run, RunSummary
 from ..executor.lru_cache import LruCache
 from ..executor.runs.changes import Lookout
 from ..executor.states import UNDER_WAY
@@ -49,23 +49,13 @@ class Submission:
         what: A plan (a dict, or one that was saved), or a task in words.
         key: The idempotency key with the client's name, so that keys of two clients differ; `None`: none was sent.
         body: Digest of the request, which tells a repeated request from another request with the same key.
-        stream: Whether steps of a task start while its plan is being written.
-        submitter: The name of the client's key; `None`: it has none.
-        deadline: As of `Engine.submit`.
-        returns: JSON Schema that the output has to fit; `None`: any output will do.
-        priority: As of `Engine.submit`.
+        options: Options of `Engine.submit`, by name.
     """
 
     what: Any
-    inputs: Mapping[str, Any] | None
-    budget: Mapping[str, Any] | None
     key: str | None
     body: str
-    stream: bool = False
-    submitter: Submitter | None = None
-    deadline: str | float | None = None
-    returns: Mapping[str, Any] | None = None
-    priority: int | None = None
+    options: Mapping[str, Any]
 
 
 @dataclass(slots=True)
@@ -186,15 +176,9 @@ class RunQueue:
     async def _submit(self, submission: Submission, run_id: str | None) -> Run:
         run = await self.engine.submit(
             submission.what,
-            inputs=submission.inputs,
             run_id=run_id,
-            budget=submission.budget,
-            stream=submission.stream,
-            submitter=submission.submitter,
             request="" if run_id is None else submission.body,
-            deadline=submission.deadline,
-            returns=submission.returns,
-            priority=submission.priority,
+            **submission.options,
         )
         self.adopt(run.id)
         self.metrics.note_accepted("task" if isinstance(submission.what, str) else "plan")

@@ -67,8 +67,8 @@ def set_up(environ: Mapping[str, str]) -> None:
         from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
 
-        span_exporter = _span_exporter(spans, protocols["TRACES"])
-        metric_exporter = _metric_exporter(measures, protocols["METRICS"])
+        span_exporter: SpanExporter | None = _exporter(spans, protocols["TRACES"], "TRACES")
+        metric_exporter: MetricExporter | None = _exporter(measures, protocols["METRICS"], "METRICS")
     except ModuleNotFoundError as missing:
         # A cluster may set these variables for all programs: then this one still does its work.
         open_log().warning(
@@ -118,28 +118,23 @@ def _protocol(environ: Mapping[str, str], signal: str) -> str:
     return protocol
 
 
-def _span_exporter(kind: str, protocol: str) -> SpanExporter | None:
+_EXPORTERS: Final = {
+    "TRACES": ("opentelemetry.sdk.trace.export", "trace_exporter", "Span"),
+    "METRICS": ("opentelemetry.sdk.metrics.export", "metric_exporter", "Metric"),
+}
+"""Signal -> the module of the console's exporter, the module of the exporter over OTLP, and the noun in the names of both classes."""
+
+
+def _exporter(kind: str, protocol: str, signal: Literal["TRACES", "METRICS"]) -> Any:  # noqa: ANN401  # an exporter of spans or of metrics
+    """Return an exporter; `None`: the signal has none. Raises: ModuleNotFoundError: that of OTLP over gRPC is a package of its own."""
+    console, otlp, noun = _EXPORTERS[signal]
     if kind == "console":
-        from opentelemetry.sdk.trace.export import ConsoleSpanExporter  # noqa: PLC0415  # an extra
-
-        return ConsoleSpanExporter(out=sys.stderr)  # stdout is for answers
-    made: SpanExporter | None = _otlp(protocol, "trace_exporter.OTLPSpanExporter") if kind == "otlp" else None
-    return made
-
-
-def _metric_exporter(kind: str, protocol: str) -> MetricExporter | None:
-    if kind == "console":
-        from opentelemetry.sdk.metrics.export import ConsoleMetricExporter  # noqa: PLC0415  # an extra
-
-        return ConsoleMetricExporter(out=sys.stderr)
-    made: MetricExporter | None = (
-        _otlp(protocol, "metric_exporter.OTLPMetricExporter") if kind == "otlp" else None
-    )
-    return made
-
-
-def _otlp(protocol: str, path: str) -> Any:  # noqa: ANN401  # an exporter of spans or of metrics
-    """Return an exporter that speaks OTLP. Raises: ModuleNotFoundError: that for gRPC is a package of its own."""
-    module, _, name = path.partition(".")
+        return getattr(import_module(console), f"Console{noun}Exporter")(
+            out=sys.stderr
+        )  # stdout is for answers
+    if kind == "none":
+        return None
     transport = "grpc" if protocol == GRPC else "http"
-    return getattr(import_module(f"opentelemetry.exporter.otlp.proto.{transport}.{module}"), name)()
+    return getattr(
+        import_module(f"opentelemetry.exporter.otlp.proto.{transport}.{otlp}"), f"OTLP{noun}Exporter"
+    )()

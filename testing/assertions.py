@@ -74,7 +74,13 @@ def assert_step(run: Run, step: str, **expected: Json) -> None:
 
 
 def step_mismatches(run: Run, step: str, expected: Mapping[str, Json]) -> Iterator[str]:
-    """Yield the differences of a step from the expectation, a line each."""
+    """Yield the differences of a step from the expectation, a line each.
+
+    Args:
+        run: The run.
+        step: The path of the step.
+        expected: What is expected, as of `assert_step`.
+    """
     view = run.steps.get(step)
     if view is None:
         known = list(run.steps)

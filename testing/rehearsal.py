@@ -34,7 +34,7 @@ from ..executor.events import Answered, Approved, Denied
 from ..executor.fork import Fork, root_of
 from ..executor.journal.header import Header, default_seed
 from ..executor.journal.toolset_lock import ToolLock, ToolsetLock, tool_names
-from ..executor.planning_loop import ASKED, PLAN
+from ..executor.loops import ASKED, PLAN
 from ..executor.review.recall import Recall, recall
 from ..executor.runs.execution import Execution
 from ..executor.runs.owner import MemoryPresence
@@ -511,7 +511,14 @@ class _Turns:
 
 
 def stand_in(lock: ToolLock, types: SchemaTypes, answers: Answerer, approval: Approval) -> Tool:
-    """Return a tool that gives the known answers."""
+    """Return a tool that gives the known answers.
+
+    Args:
+        lock: What the tool is: its name, types, effect and policies.
+        types: Bind the arguments and seal the results.
+        answers: The results of its calls.
+        approval: When a person is asked.
+    """
 
     async def play(firmplan_context: Context | None = None, **args: Json) -> Json:
         step = firmplan_context.step if firmplan_context is not None else ""

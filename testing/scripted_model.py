@@ -27,6 +27,7 @@ from typing import Literal, Self, TypeAlias, cast
 
 import h11
 
+from ..tools.background import Background, call
 from .replies import (
     Answerer,
     Body,
@@ -98,7 +99,7 @@ class ScriptedModel:
         self._models = models
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
-        self._thread: _Thread | None = None
+        self._background: Background | None = None
         self.base_url = ""
         self.requests: list[Request] = []
         self.headers: list[dict[str, str]] = []
@@ -119,15 +120,16 @@ class ScriptedModel:
         await asyncio.gather(*self._connections, return_exceptions=True)
 
     def __enter__(self) -> Self:
-        self._thread = _Thread(self)
-        self._thread.open()
-        return self
+        self._background = Background()
+        return call(self._background.loop, self.__aenter__())
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._thread is not None:
-            self._thread.close()
+        if self._background is not None:
+            # The model is closed first: connections are tasks of this loop, and a stopped loop would leave them open.
+            call(self._background.loop, self.__aexit__(kind, error, trace))
+            self._background.close()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection until the peer or the server closes it."""
@@ -335,26 +337,6 @@ class _Connection:
             await self._writer.drain()
 
 
-class _Thread:
-    """A scripted model served by an event loop in a thread of its own."""
-
-    def __init__(self, model: ScriptedModel) -> None:
-        self._model = model
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="scripted-model", daemon=True)
-
-    def open(self) -> None:
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._model.__aenter__(), self._loop).result()
-
-    def close(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._model.__aexit__(None, None, None), self._loop).result()
-        # The model is closed first: connections are tasks of this loop, and a stopped loop would leave them open.
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-
 def _exchanges(replies: Source) -> list[Exchange]:
     if isinstance(replies, str | Path):
         return read_recording(replies)
@@ -522,25 +504,22 @@ def _formed(value: Json, request: Request) -> Completion:
 
 def _chosen(value: Json, request: Request) -> Completion | None:
     """Serve the turn of an agent as tool calls; `None`: the value is none, or the request forces a tool."""
-    tools = request.get("tools")
-    if (
-        not isinstance(value, dict)
-        or not isinstance(tools, list)
-        or isinstance(request.get("tool_choice"), dict)
-    ):
+    offered = _offered(request)
+    if not isinstance(value, dict) or not offered or isinstance(request.get("tool_choice"), dict):
         return None
     said = value.get("reasoning")
     content = said if isinstance(said, str) else None
+    answering = next((each for each in offered if each.get("name") == WRAPPER), None)
     match value:
         case {"call": {"tool": str(), "args": _} as call}:
             listed: list[Json] = [call]
         case {"calls": [*listed]}:
             pass
         # Without an `answer` tool the result is the text of the message.
-        case {"answer": str(text)} if not any(name == WRAPPER for name, _ in _functions(tools)):
+        case {"answer": str(text)} if answering is None:
             return Completion(content=text)
         case {"answer": answer}:
-            schema = next((given for name, given in _functions(tools) if name == WRAPPER), None)
+            schema = None if answering is None else answering.get("parameters")
             return Completion(
                 content=content, calls=((WRAPPER, _dump(_wrapped(answer, schema))),), finish="tool_calls"
             )
@@ -555,24 +534,17 @@ def _chosen(value: Json, request: Request) -> Completion | None:
     return Completion(content=content, calls=made, finish="tool_calls")
 
 
-def _functions(tools: Sequence[Json]) -> list[tuple[str, Json]]:
-    """Return name and parameters of the functions that a request offers."""
-    found = [
-        tool["function"]
-        for tool in tools
-        if isinstance(tool, dict) and isinstance(tool.get("function"), dict)
-    ]
-    functions = cast("list[dict[str, Json]]", found)
-    return [(str(function.get("name")), function.get("parameters")) for function in functions]
+def _offered(request: Request) -> list[dict[str, Json]]:
+    """Return the functions that a request offers."""
+    tools = request.get("tools")
+    listed = tools if isinstance(tools, list) else []
+    functions = [tool.get("function") for tool in listed if isinstance(tool, dict)]
+    return [function for function in functions if isinstance(function, dict)]
 
 
 def _forced_tool(request: Request) -> dict[str, Json] | None:
     """Return the function that the request forces, else its first, else `None`."""
-    tools = request.get("tools")
-    functions = (
-        [tool["function"] for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
-    )
-    offered = [function for function in functions if isinstance(function, dict)]
+    offered = _offered(request)
     match request.get("tool_choice"):
         case {"function": {"name": name}}:
             return next((function for function in offered if function.get("name") == name), {"name": name})

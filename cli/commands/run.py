@@ -12,7 +12,6 @@ import typer
 from ...errors import InputRejected
 from .. import screen
 from ..command import MOVES, STORE, AnyRun, Budget, CommandGroup, Inputs, PlanOrTask, RunId
-from ..failure import Exit
 
 if TYPE_CHECKING:
     from ...executor import Run
@@ -57,34 +56,33 @@ async def run(
     from ..following import RunFollower
 
     follower = RunFollower(invocation)
-    with follower.interruptible():
-        async with invocation.reach(makes_runs=True, on_waiting=follower.note_owner) as engine:
-            before = await _find_run(engine, run_id)
-            target = await find_target(engine, what)
-            work: Plan | str
-            if isinstance(target, Task):
-                work = target.words
-                follower.ask_about_plans(engine, is_agreed=yes or stream)
-                values = await read_task(engine, work, inputs or (), invocation.settings)
-            else:
-                work, report = await checked(engine, target)
-                values = read_inputs(inputs or (), work)
-                if report.problems:
-                    invocation.note(str(report))
-            submitted = await engine.submit(
-                work,
-                inputs=values,
-                run_id=run_id,
-                seed=seed,
-                budget=read_budget(budget or ()),
-                reuse="auto" if reuse else "off",
-                stream=stream,
-                deadline=deadline,
-                priority=priority,
-            )
-            if before is not None:
-                invocation.note(_existing(before))
-            return await follower.follow(engine, submitted, after=before.last_event if before else 0)
+    async with follower.reach(makes_runs=True) as engine:
+        before = await _find_run(engine, run_id)
+        target = await find_target(engine, what)
+        work: Plan | str
+        if isinstance(target, Task):
+            work = target.words
+            follower.ask_about_plans(engine, is_agreed=yes or stream)
+            values = await read_task(engine, work, inputs or (), invocation.settings)
+        else:
+            work, report = await checked(engine, target)
+            values = read_inputs(inputs or (), work)
+            if report.problems:
+                invocation.note(str(report))
+        submitted = await engine.submit(
+            work,
+            inputs=values,
+            run_id=run_id,
+            seed=seed,
+            budget=read_budget(budget or ()),
+            reuse="auto" if reuse else "off",
+            stream=stream,
+            deadline=deadline,
+            priority=priority,
+        )
+        if before is not None:
+            invocation.note(_existing(before))
+        return await follower.follow(engine, submitted, after=before.last_event if before else 0)
 
 
 async def _find_run(engine: AnyEngine, run_id: str | None) -> Run | None:
@@ -126,21 +124,20 @@ async def resume(
 
     raised = read_budget(budget or ())
     follower = RunFollower(invocation, has_changed=raised is not None)
-    with follower.interruptible():
-        async with invocation.reach(on_waiting=follower.note_owner) as engine:
-            found = await engine.get(run_id)
-            follower.ask_about_plans(engine, is_agreed=yes)
-            try:
-                resumed = engine.resume(run_id, budget=raised, take_over=take_over)
-                code = await follower.follow(engine, found, resumed, after=found.last_event)
-            except ConfigError as error:
-                if len(invocation.toolset) or invocation.server is not None:
-                    raise
-                raise ConfigError(f"{error.message}; {NO_TOOLS}") from error
-            if found.status in ("failed", "cancelled"):
-                line = retry_line(run_id, invocation.settings)
-                invocation.note(f"the run has ended and never changes; continue it as a new run\n  {line}")
-            return code
+    async with follower.reach() as engine:
+        found = await engine.get(run_id)
+        follower.ask_about_plans(engine, is_agreed=yes)
+        try:
+            resumed = engine.resume(run_id, budget=raised, take_over=take_over)
+            code = await follower.follow(engine, found, resumed, after=found.last_event)
+        except ConfigError as error:
+            if len(invocation.toolset) or invocation.server is not None:
+                raise
+            raise ConfigError(f"{error.message}; {NO_TOOLS}") from error
+        if found.status in ("failed", "cancelled"):
+            line = retry_line(run_id, invocation.settings)
+            invocation.note(f"the run has ended and never changes; continue it as a new run\n  {line}")
+        return code
 
 
 @commands.command(uses=STORE, at_server=True, example="run_be40097b6b473dae")
@@ -149,9 +146,8 @@ async def watch(invocation: Invocation, run_id: RunId) -> int:
     from ..following import RunFollower
 
     follower = RunFollower(invocation)
-    with follower.interruptible():
-        async with invocation.reach() as engine:
-            return await follower.watch(engine, await engine.get(run_id))
+    async with follower.reach() as engine:
+        return await follower.watch(engine, await engine.get(run_id))
 
 
 NewId = Annotated[
@@ -177,10 +173,9 @@ async def retry(
     from ..following import RunFollower
 
     follower = RunFollower(invocation)
-    with follower.interruptible():
-        async with invocation.reach() as engine:
-            submitted = await engine.submit_retry(run_id, run_id_new=new_id, replan=replan, deadline=deadline)
-            return await follower.follow(engine, submitted)
+    async with follower.reach() as engine:
+        submitted = await engine.submit_retry(run_id, run_id_new=new_id, replan=replan, deadline=deadline)
+        return await follower.follow(engine, submitted)
 
 
 @commands.command(
@@ -211,25 +206,24 @@ async def fork(
 
     replaced = read_step_values(values or ())
     follower = RunFollower(invocation)
-    with follower.interruptible():
-        async with invocation.reach() as engine:
-            parent = await engine.get(run_id)
-            edited = None if plan is None else (await checked(engine, await find_plan(engine, plan)))[0]
-            submitted = await engine.submit_fork(
-                run_id,
-                at=at,
-                set=replaced,
-                inputs=read_inputs(inputs or (), edited or parent.plan),
-                plan=edited,
-                allow_writes=allow_writes,
-                run_id_new=new_id,
-                deadline=deadline,
-            )
-            return await follower.follow(engine, submitted)
+    async with follower.reach() as engine:
+        parent = await engine.get(run_id)
+        edited = None if plan is None else (await checked(engine, await find_plan(engine, plan)))[0]
+        submitted = await engine.submit_fork(
+            run_id,
+            at=at,
+            set=replaced,
+            inputs=read_inputs(inputs or (), edited or parent.plan),
+            plan=edited,
+            allow_writes=allow_writes,
+            run_id_new=new_id,
+            deadline=deadline,
+        )
+        return await follower.follow(engine, submitted)
 
 
 @commands.command(uses=STORE, at_server=True, example="run_be40097b6b473dae")
-async def replay(invocation: Invocation, what: AnyRun, keep: bool = False) -> int:
+async def replay(invocation: Invocation, what: AnyRun, keep: bool = False) -> None:
     """Replay a run from its journal. Nothing is called, and every digest must match.
 
     Args:
@@ -256,7 +250,6 @@ async def replay(invocation: Invocation, what: AnyRun, keep: bool = False) -> in
     invocation.answer(replayed, _replay_text(replayed))
     if keep:
         screen.note(f"kept as run {replayed.id}, whose parent is {replayed.parent}")
-    return Exit.OK
 
 
 def _replay_text(run: Run) -> str:
@@ -270,7 +263,7 @@ def _replay_text(run: Run) -> str:
 
 
 @commands.command(uses=STORE, at_server=True, example="run_be40097b6b473dae --output run.bundle")
-async def export(invocation: Invocation, run_id: RunId, output: Annotated[Path, typer.Option("-o")]) -> int:
+async def export(invocation: Invocation, run_id: RunId, output: Annotated[Path, typer.Option("-o")]) -> None:
     """Write a run into one file. It replays on another machine, without tools and store.
 
     Args:
@@ -282,7 +275,6 @@ async def export(invocation: Invocation, run_id: RunId, output: Annotated[Path, 
         {"run": run_id, "bundle": str(written), "bytes": written.stat().st_size},
         f"run {run_id} is in {written}\nreplay it anywhere with\n  firmplan replay {shlex.quote(str(written))}",
     )
-    return Exit.OK
 
 
 artifact_commands = commands.group(
@@ -294,7 +286,7 @@ artifact_commands = commands.group(
 
 
 @artifact_commands.command(uses=STORE, at_server=True, example="run_be40097b6b473dae")
-async def artifacts_list(invocation: Invocation, run_id: RunId) -> int:
+async def artifacts_list(invocation: Invocation, run_id: RunId) -> None:
     """List the artifacts in the inputs, the output and the steps of a run."""
     async with invocation.reach() as engine:
         found = _artifacts_of(await engine.get(run_id))
@@ -303,7 +295,6 @@ async def artifacts_list(invocation: Invocation, run_id: RunId) -> int:
     ]
     head = ("DIGEST", "TYPE", "BYTES", "NAME")
     invocation.answer({"run": run_id, "artifacts": found}, screen.table(head, rows))
-    return Exit.OK
 
 
 @artifact_commands.command(uses=STORE, at_server=True, example="run_be40097b6b473dae prices --rows 5")
@@ -312,7 +303,7 @@ async def artifacts_show(
     run_id: RunId,
     artifact: Annotated[str | None, typer.Argument()] = None,
     rows: Annotated[int, typer.Option(min=1, max=1000)] = 10,
-) -> int:
+) -> None:
     """Show the first rows of a frame, an array or a text.
 
     Args:
@@ -330,7 +321,6 @@ async def artifacts_show(
         else:
             shown = await engine.preview_artifact(run_id, chosen, rows=rows)
     invocation.answer({"run": run_id, "artifact": chosen, **shown.to_dict()}, preview_text(shown))
-    return Exit.OK
 
 
 @artifact_commands.command(
@@ -341,7 +331,7 @@ async def artifacts_get(
     run_id: RunId,
     artifact: Annotated[str | None, typer.Argument()] = None,
     output: Annotated[Path | None, typer.Option("-o")] = None,
-) -> int:
+) -> None:
     """Write the bytes of an artifact to a file, or to a pipe.
 
     Args:
@@ -368,10 +358,9 @@ async def artifacts_get(
             async for piece in engine.stream_artifact(run_id, chosen):
                 screen.put_bytes(piece)
     if output is None:
-        return Exit.OK
+        return
     document = {"run": run_id, "artifact": chosen, "file": str(output)}
     invocation.answer(document, f"{screen.plural(int(str(chosen['size'])), 'byte')} written to {output}")
-    return Exit.OK
 
 
 def _artifacts_of(run: Run) -> list[dict[str, Json]]:

@@ -114,7 +114,7 @@ class Facilities:
         known: What the store knows of plans from before.
         observers: Who watches the runs from outside.
         tells_webhooks: Whether it is noted in the store what webhooks are to be told.
-        wake_at: Has a run woken at a time (`runs/timers.py`); `None`: nothing does.
+        wake_at: Has a run woken at a time (`runs/watch.py`); `None`: nothing does.
         approval_expires_s: How long approvals of new runs are waited for, where their tools do not say; `None`: for ever.
         expires: Whether questions, approvals and runs end when their time is over; waits always do.
         words: Who hears what models write (`words.py`).

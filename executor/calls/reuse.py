@@ -33,9 +33,7 @@ from .dispatch import PreparedCall, StartCall
 from .facilities import Facilities
 
 if TYPE_CHECKING:
-    from ...plans.values import Json
     from ...tools import Used
-    from ..journal.journal import Journal
 
 
 # --- the results of one run

@@ -30,7 +30,7 @@ from ..canonical_value import CanonicalValue
 from ..events import BudgetReached, CallFailed, CallSucceeded
 from ..journal.toolset_lock import tool_names
 from ..limits import bounded
-from ..planning_loop import ASKED, EXPRESSIONS, PLAN
+from ..loops import ASKED, EXPRESSIONS, PLAN
 
 if TYPE_CHECKING:
     from ..budget import Budget

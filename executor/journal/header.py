@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from ...plans.checker.survey import Survey
     from ...plans.program.program import Program, RunPlanned
     from ...plans.signature import Signatures
-    from ..planning_loop import SubPlanned
+    from ..loops import SubPlanned
 
 
 HEADER_FORMAT: Final = 1
@@ -50,6 +51,21 @@ ASKING_FORMAT: Final = 2
 """The header format of retries, and of forks and patches that ask a person where an older version would not: older versions must refuse them."""
 SHOWN_UNTRUSTED: Final = "untrusted_text"  # the key, in the record of a planning, that says that the planner was shown untrusted data
 RULES_ONCE: Final = 1  # of a run whose header does not say
+# Fields that later versions added, with their first value, in the order of the JSON. A header leaves out a field that has its first value, so that
+# headers of older versions keep their bytes, and so their digests.
+_LATER: Final[Mapping[str, object]] = {
+    "rules": RULES_ONCE,
+    "submitter": None,
+    "context": None,
+    "request": "",
+    "schedule": None,
+    "deadline": None,
+    "priority": None,
+    "approval_expires_s": None,
+    "returns": None,
+    "replan": 0,
+}
+_VALUES_LATER: Final = attrgetter(*_LATER)  # all of them in one call: a small run makes its header once more
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +150,7 @@ class Header:
         """The program of the run. Raises: PlanRejected: the plan cannot be compiled; EngineBug: there is no plan."""
         if self.plan is None:
             raise EngineBug("a run without a plan has no program")
-        if self.fork is None:
-            return program_of(self.plan, self.lock, self.plans, self.language, self.rules)
-        return program_of(
-            self.plan, self.lock, self.plans, self.language, self.rules, self.controlled, self.written
-        )
+        return program_of(*_sources_of(self))
 
     def sub_program(self, made: SubPlanned, planned: RunPlanned) -> Program:
         """Return the program of a sub-plan that a `plan_for` step got. Raises: PlanRejected: it cannot be compiled."""
@@ -212,17 +224,10 @@ class Header:
             "budget": dict(self.budget),
             "fork": self.fork.to_dict() if self.fork else None,
         }
-        # Absent where they have their first value: headers of older versions keep their bytes, and so their digests.
-        data |= {"rules": self.rules} if self.rules != RULES_ONCE else {}
-        data |= {"submitter": self.submitter.to_dict()} if self.submitter is not None else {}
-        data |= {"context": self.context.to_dict()} if self.context is not None else {}
-        data |= {"request": self.request} if self.request else {}
-        data |= {"schedule": dict(self.schedule)} if self.schedule else {}
-        data |= {"deadline": self.deadline} if self.deadline is not None else {}
-        data |= {"priority": self.priority} if self.priority is not None else {}
-        data |= {"approval_expires_s": self.approval_expires_s} if self.approval_expires_s is not None else {}
-        data |= {"returns": dict(self.returns)} if self.returns is not None else {}
-        return data | {"replan": self.replan} if self.replan else data
+        for (name, first), value in zip(_LATER.items(), _VALUES_LATER(self), strict=True):
+            if value != first:
+                data[name] = value.to_dict() if isinstance(value, Submitter | RequestContext) else value
+        return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Header:
@@ -245,10 +250,15 @@ class Header:
                 f"a run whose expressions are of version {language}; this firmplan evaluates up to "
                 f"{EXPRESSION_VERSION}: upgrade firmplan"
             )
-        if (rules := data.get("rules", RULES_ONCE)) > RULES_VERSION:
+        later: dict[str, Any] = {name: data.get(name, first) for name, first in _LATER.items()}
+        if (rules := later["rules"]) > RULES_VERSION:
             raise StoreError(
                 f"a run that moves by rules of version {rules}; this firmplan knows up to {RULES_VERSION}: upgrade firmplan"
             )
+        if later["submitter"] is not None:
+            later["submitter"] = Submitter.from_dict(later["submitter"])
+        if later["context"] is not None:
+            later["context"] = RequestContext(**later["context"])
         return cls(
             plan=read_plan(data["plan"]) if data["plan"] is not None else None,
             plans={name: read_plan(plan) for name, plan in data["plans"].items()},
@@ -262,16 +272,7 @@ class Header:
             budget=data["budget"],
             fork=Fork.from_dict(data["fork"]),
             language=language,
-            replan=data.get("replan", 0),
-            rules=rules,
-            submitter=Submitter.from_dict(data["submitter"]) if "submitter" in data else None,
-            context=RequestContext(**data["context"]) if "context" in data else None,
-            request=data.get("request", ""),
-            schedule=data.get("schedule"),
-            deadline=data.get("deadline"),
-            priority=data.get("priority"),
-            approval_expires_s=data.get("approval_expires_s"),
-            returns=data.get("returns"),
+            **later,
         )
 
 
@@ -425,15 +426,16 @@ def _program_key(  # noqa: PLR0913  # the arguments of `program_of`
 
 def program_key(header: Header) -> tuple[bytes, ...]:
     """Return everything that decides the program of a run, whose plan has been made."""
-    return _program_key(
-        cast("Plan", header.plan),
-        header.lock,
-        header.plans,
-        header.language,
-        header.rules,
-        header.controlled,
-        header.written,
-    )
+    return _program_key(*_sources_of(header))
+
+
+def _sources_of(
+    header: Header,
+) -> tuple[Plan, ToolsetLock, Mapping[str, Plan], int, int, Sequence[str], Sequence[str]]:
+    """Return what the program of a run is made of, as `program_of` takes it."""
+    plan, fork = cast("Plan", header.plan), header.fork
+    controlled, written = ((), ()) if fork is None else (fork.controlled, fork.written)
+    return plan, header.lock, header.plans, header.language, header.rules, controlled, written
 
 
 def find_program(key: tuple[bytes, ...]) -> Program | None:

@@ -82,32 +82,11 @@ class ToolLock:
         """Return the lock of a tool. Nobody changes a tool, so each tool has one lock."""
         if (known := _LOCKS.get(tool)) is not None:
             return known
-        _LOCKS[tool] = made = cls(
-            name=tool.name,
-            description=tool.description,
-            effect=tool.effect,
-            parameters=tool.parameters,
-            returns=tool.returns,
-            resource=tool.resource,
-            trust=tool.trust,
-            idempotent=tool.idempotent,
-            can_reconcile=tool.can_reconcile,
-            asks_approval=tool.asks_approval,
-            allow_untrusted=tuple(sorted(tool.allow_untrusted)),
-            approval=approval_kind(tool),
-            retries=tool.retries,
-            timeout_s=tool.timeout_s,
-            fingerprint=tool.fingerprint,
-            harmless=tool.harmless,
-            asks_judge=tool.asks_judge,
-            private=tool.private,
-            readers=tool.readers,
-            egress=tool.egress,
-            is_provided=tool.is_provided,
-            approval_expires_s=tool.approval_expires_s,
-            agent_tools=tool.agent_tools,
-        )
-        return made
+        # A lock has the attributes of its tool, by the same names; only two of them have to be put into another form.
+        made: dict[str, Any] = {field.name: getattr(tool, field.name) for field in fields(cls)}
+        made |= {"allow_untrusted": tuple(sorted(tool.allow_untrusted)), "approval": approval_kind(tool)}
+        _LOCKS[tool] = lock = cls(**made)
+        return lock
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ToolLock:

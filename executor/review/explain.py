@@ -33,9 +33,7 @@ from ..stores.store import CallRecord, Reusable, Store
 from .key_changes import KeyChange, key_changes
 
 if TYPE_CHECKING:
-    from ...plans.values import Json
     from ..journal.decision_history import RecordedDecision
-    from .key_changes import KeyChange
 
 
 CHANGES_NAMED: Final = 3  # differing parts that the sentence names; `changes` has all
@@ -293,43 +291,27 @@ def _recorded_reason(why: Mapping[str, Json]) -> tuple[str, str, tuple[str, str]
     given = cast("Mapping[str, Any]", why)
     source = (str(given["run"]), str(given["step"])) if "run" in given else None
     because = str(given["because"])
-    match because:
-        case "expired" if given["limit_s"] is None:
-            text = f"its result in run {given['run']} is not reused: the tool has no reuse_for any more"
-        case "expired":
-            text = f"its result in run {given['run']} was {given['age_s']:g} s old, and reuse_for is {given['limit_s']:g} s"
-        case "written":
-            text = f"the resource '{given['resource']}' was written since its result in run {given['run']}"
-        case "env":
-            text = f"the environment variable {given['name']} is not what it was in run {given['run']}"
-        case "altered" | "no-digest" | "future":
-            text = _refusal(given)
-        case "off":
-            text = "the run was started with reuse='off', which calls every step"
-        case "refresh":
-            text = "the run was started with reuse='refresh', which calls every step and keeps the results"
-        case "afresh":
-            text = "the fork asked for it to run again"
-        case _:
-            text = str(given.get("detail", because))
+    if because == "expired" and given["limit_s"] is None:
+        text = f"its result in run {given['run']} is not reused: the tool has no reuse_for any more"
+    elif (known := _RECORDED.get(because)) is not None:
+        text = known.format_map(given)
+    else:
+        text = str(given.get("detail", because))
     return because, text, source
 
 
-def _refusal(given: Mapping[str, Any]) -> str:
-    """Return why an earlier result was not trusted, as the end of a sentence."""
-    run = given["run"]
-    match given["because"]:
-        case "altered":
-            return (
-                f"its result from run {run} was changed in the store, outside firmplan: it has another digest"
-            )
-        case "no-digest":
-            return f"its result from run {run} was kept by a store of format 1, without a digest to compare"
-        case _:
-            return (
-                f"its result in run {run} was made {given['ahead_s']:g} s in the future: a clock is or was wrong, and nobody knows how "
-                "old it is"
-            )
+_RECORDED: Final = {
+    "expired": "its result in run {run} was {age_s:g} s old, and reuse_for is {limit_s:g} s",
+    "written": "the resource '{resource}' was written since its result in run {run}",
+    "env": "the environment variable {name} is not what it was in run {run}",
+    "altered": "its result from run {run} was changed in the store, outside firmplan: it has another digest",
+    "no-digest": "its result from run {run} was kept by a store of format 1, without a digest to compare",
+    "future": "its result in run {run} was made {ahead_s:g} s in the future: a clock is or was wrong, and nobody knows how old it is",
+    "off": "the run was started with reuse='off', which calls every step",
+    "refresh": "the run was started with reuse='refresh', which calls every step and keeps the results",
+    "afresh": "the fork asked for it to run again",
+}
+"""Recorded reasons (`CallStarted.why`), with the values that stand beside the word in the record."""
 
 
 def _listed(changes: Sequence[KeyChange]) -> str:

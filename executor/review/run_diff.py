@@ -18,8 +18,6 @@ from .report import PLACES_SHOWN, place_name, place_text, places_text
 
 if TYPE_CHECKING:
     from ...plans.edit.diff import PlanDiff
-    from ...plans.edit.differences import Difference
-    from ...plans.values import Json
 
 
 StepChange: TypeAlias = Literal["same", "changed", "only_a", "only_b"]

@@ -236,6 +236,10 @@ class ShadowWalk:
         is_same_tool = isinstance(action, CallTool | AskAgent) and action.tool == command.tool
         if known is None or known.args != args.digest or not is_same_tool:
             return None
+        return self._outcome_of(step, args, known)
+
+    def _outcome_of(self, step: str, args: CanonicalValue, known: Inherited) -> Sequence[Cause]:
+        """Return the events by which the recording answers an equal call."""
         match known.outcome:
             # Not retryable: a retry would be another attempt of a call that the recording does not have.
             case CallFailed() as failed:
@@ -327,11 +331,7 @@ class ShadowWalk:
         if known is None or known.args != asked.digest:
             self.withheld[step] = "the planner would be asked, and was not"
             return []
-        match known.outcome:
-            case CallFailed() as failed:
-                return [CallStarted(step, 1, asked.digest, ""), replace(failed, retryable=False)]
-            case outcome:
-                return [CallReused(step, asked.digest, outcome.output, "", self.recalled.run.id)]
+        return self._outcome_of(step, asked, known)
 
     # --- people
 

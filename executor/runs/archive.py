@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isfinite
@@ -70,9 +70,9 @@ from .request import count_of, run_of
 from .run import (
     NO_USAGE,
     PARKED,
-    OutputLabels,
     Run,
     RunError,
+    output_labels,
     parked_message,
     parked_planning_message,
     run_errors,
@@ -356,11 +356,10 @@ class Archive:
     ) -> Artifact:
         """Keep a file of any size, and return the artifact that stands for it. Raises: InputRejected: it cannot be read, or is too large."""
         try:
-            check_artifact_file((await asyncio.to_thread(path.stat)).st_size)
-            with await asyncio.to_thread(path.open, "rb") as file:
-                digest, size = await keep_file(self._store, file, now)
-        except ToolError as fault:
-            raise InputRejected(str(fault)) from None
+            with _as_rejected():
+                check_artifact_file((await asyncio.to_thread(path.stat)).st_size)
+                with await asyncio.to_thread(path.open, "rb") as file:
+                    digest, size = await keep_file(self._store, file, now)
         except OSError as fault:
             raise InputRejected(
                 f"{path}: expected a file that can be read, found: {fault.strerror or fault}"
@@ -371,18 +370,14 @@ class Archive:
         self, pieces: AsyncIterator[bytes], *, media_type: str | None, name: str, now: Callable[[], float]
     ) -> Artifact:
         """Keep the bytes that some pieces make together. Raises: InputRejected: they are too many."""
-        try:
+        with _as_rejected():
             digest, size = await keep_pieces(self._store, _bounded(pieces), now)
-        except ToolError as fault:
-            raise InputRejected(str(fault)) from None
         return Artifact(digest=digest, media_type=media_type or media_type_of(name), size=size, name=name)
 
     async def save_artifact(self, data: bytes, *, media_type: str | None, name: str, at: float) -> Artifact:
         """Keep bytes, and return the artifact that stands for them. Raises: InputRejected: they are too many."""
-        try:
+        with _as_rejected():
             check_artifact(len(data))
-        except ToolError as fault:
-            raise InputRejected(str(fault)) from None
         artifact = Artifact.of_bytes(data, media_type=media_type, name=name)
         await self._store.add_value(artifact.digest, data, at)
         return artifact
@@ -393,10 +388,8 @@ class Archive:
             raise InputRejected(
                 f"expected a frame, an array or a value whose type has a codec, found {describe(value)}: {advice_for(type(value))}"
             )
-        try:
+        with _as_rejected():
             made = await asyncio.to_thread(encode, codec, value)
-        except ToolError as fault:
-            raise InputRejected(str(fault)) from None
         kept = await self.save_artifact(made.data, media_type=codec.media_type, name="", at=at)
         return {**kept.model_dump(), **made.facts}
 
@@ -421,10 +414,8 @@ class Archive:
             raise InputRejected(
                 f"expected what stands for a {full_name(kind)} ({codec.media_type}), found {artifact.media_type}; name the type that the tool returned"
             )
-        try:
+        with _as_rejected():
             return cast("Value", await asyncio.to_thread(decode, codec, await self.read_artifact(artifact)))
-        except ToolError as fault:
-            raise InputRejected(str(fault)) from None
 
     async def machine(self, row: RunRow) -> Machine:
         """Return the machine of a run, as it stands. Raises: InputRejected: it has no plan yet."""
@@ -699,6 +690,15 @@ class Archive:
         return None if stored is None else read_plan(stored)
 
 
+@contextmanager
+def _as_rejected() -> Generator[None]:
+    """Raise what refuses a value, as it would in a tool, as the error of an argument."""
+    try:
+        yield
+    except ToolError as fault:
+        raise InputRejected(str(fault)) from None
+
+
 def qualified(name: str, tenant: str) -> str:
     """Return the name under which the store has a plan of a tenant; a plan of no tenant has its own name."""
     return f"{tenant}:{name}" if tenant else name
@@ -803,10 +803,10 @@ def snapshot(
         updated=row.updated if updated is None else updated,
         last_event=row.last_seq if last_seq is None else last_seq,
         left_out=(*_left_out(header), *machine.left_out),
-        output_labels=OutputLabels(header) if status is RunStatus.SUCCEEDED else {},
+        output_labels=output_labels(header) if status is RunStatus.SUCCEEDED else {},
         warnings=tuple(machine.warnings),
         schedule=header.schedule,
-        request_id=_request_id(header) if header.context is not None else None,
+        request_id=_request_id(header),
         deadline=header.deadline,
         priority=header.priority,
     )

@@ -577,7 +577,9 @@ class Decisions:
                 edited = self._edited(asked, iteration, call, edit) if edit is not None else None
                 return Approved(step, by, call.digest, edited, attempt)
             case "answer":
-                return Answered(step, by, call.digest, _answer(iteration, given), attempt)
+                where = f"the answer to step '{iteration.path}'"
+                answer = _fitting_answer(where, given, answer_schema(iteration))
+                return Answered(step, by, call.digest, answer, attempt)
             case "deny":
                 return Denied(step, by, cast("str", given or ""), attempt)
             case "done":
@@ -785,12 +787,6 @@ def _not_asked(row: RunRow) -> InputRejected:
             f"the question of the planner of run {row.id} was answered by {answers[-1]['by']}", code=DECIDED
         )
     return InputRejected(f"run {row.id} asks no question about its task; name the step that asks one")
-
-
-def _answer(iteration: Iteration, given: object) -> CanonicalValue:
-    """Return the answer to a question. Raises: InputRejected: it does not fit."""
-    where = f"the answer to step '{iteration.path}'"
-    return _fitting_answer(where, given, answer_schema(iteration))
 
 
 def _fitting_answer(where: str, given: object, schema: Mapping[str, Json]) -> CanonicalValue:

@@ -53,10 +53,8 @@ from .planning import Planning, patch_id, planning_deaths
 from .replays import Replays
 from .run import Run
 from .store_care import RunsDeleted, StoreCare
-from .stranded import Stranded, Untold
 from .submission import NewRuns, Submissions
-from .timers import Timers
-from .watch import LOOK_S, Takeover, Watch
+from .watch import LOOK_S, Stranded, Takeover, Timers, Untold, Watch
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger

@@ -105,13 +105,6 @@ class Owner:
             run_id: The run.
             by_force: Whether a living owner loses it.
         """
-        if run_id in self._held:
-            return None
-        if not self._is_visible:
-            await store.expect_writable()
-            self.acquire()
-        self._held[run_id] = 0
-        row = None
         former: list[tuple[str, bool]] = []  # the former owner, and whether it lives
 
         # The store calls this within its transaction, so that the answer is about the owner that it replaces.
@@ -122,20 +115,10 @@ class Owner:
             former[:] = [(name, lives)]
             return lives and not by_force
 
-        began = elapsed_s()
-        try:
-            await self._let_go_of_kept(store)
-            began = elapsed_s()
-            row = await store.claim(run_id, self.name, is_alive=is_alive, by_force=by_force)
-        except BaseException:
-            self._is_unsure = True  # the store may have done it all the same
-            raise
-        finally:
-            if row is None:
-                self._held.pop(run_id, None)
+        row = await self._hold(
+            store, run_id, lambda: store.claim(run_id, self.name, is_alive=is_alive, by_force=by_force)
+        )
         if row is not None:
-            self._held[run_id] = row.epoch
-            self.lease.renewed(began)
             for name, lives in former:
                 self._note_overtaken(name, lives=lives)
         return row
@@ -151,28 +134,45 @@ class Owner:
         Raises:
             StoreError: The store cannot be written. The run may be there all the same, as if a claim of it had failed.
         """
-        if row.id in self._held:
-            return False
+
+        async def added() -> RunRow | None:
+            return row if await add(row) else None
+
+        return await self._hold(store, row.id, added) is not None
+
+    async def _hold(
+        self, store: Store, run_id: str, become: Callable[[], Awaitable[RunRow | None]]
+    ) -> RunRow | None:
+        """Hold a run whose owner this becomes in the store; `None`: it does not become its owner, or has the run already, or claims it right now.
+
+        Args:
+            store: Where the run is, or will be.
+            run_id: The run.
+            become: Has the store name this owner, and returns the run's row; `None`: the store does not.
+        """
+        if run_id in self._held:
+            return None
         if not self._is_visible:
             await store.expect_writable()
             self.acquire()
-        self._held[row.id] = 0
-        is_made = False
+        # Entered before the store is asked: nobody here claims the run a second time meanwhile, and `is_driven` says that it is driven.
+        self._held[run_id] = 0
+        row = None
         try:
-            if self._kept:
-                await self._let_go_of_kept(store)
+            await self._let_go_of_kept(store)
+            # From before the request: the store may have written the beat at any time since.
             began = elapsed_s()
-            is_made = await add(row)
+            row = await become()
         except BaseException:
-            self._is_unsure = True
+            self._is_unsure = True  # the store may have done it all the same
             raise
         finally:
-            if not is_made:
-                self._held.pop(row.id, None)
-        if is_made:
-            self._held[row.id] = row.epoch
+            if row is None:
+                self._held.pop(run_id, None)
+        if row is not None:
+            self._held[run_id] = row.epoch
             self.lease.renewed(began)
-        return is_made
+        return row
 
     def _note_overtaken(self, name: str, *, lives: bool) -> None:
         """Note until when calls may be in flight of an owner that just lost a run to this owner."""

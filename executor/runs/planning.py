@@ -208,16 +208,14 @@ class Planning:
             await self._set_failed(row, cost, fault)
             return fault
         self._facilities.log.info("planning over budget", run=row.id, limit=fault.limit)
-        kept = {name: value for name, value in _record_of(row).items() if name == ANSWERS}
-        record: dict[str, Json] = {**kept, "over": fault.limit, "cost": cost.to_dict()}
-        await self._set_record(row, record, RunStatus.OVER_BUDGET.value)
+        record: dict[str, Json] = {"over": fault.limit, "cost": cost.to_dict()}
+        await self._set_record(row, _answered(row) | record, RunStatus.OVER_BUDGET.value)
         return None
 
     async def _set_question(self, row: RunRow, cost: PlanningCost, question: Question) -> None:
         asked: Json = {"text": question.text, "returns": dict(question.returns)}
-        kept = {name: value for name, value in _record_of(row).items() if name == ANSWERS}
-        record: dict[str, Json] = {**kept, QUESTION: asked, "cost": cost.to_dict()}
-        await self._set_record(row, record, RunStatus.WAITING.value)
+        record: dict[str, Json] = {QUESTION: asked, "cost": cost.to_dict()}
+        await self._set_record(row, _answered(row) | record, RunStatus.WAITING.value)
 
     async def answer(self, row: RunRow, answer: Json, by: str) -> RunRow:
         """Record the answer to the planner's question about a claimed task, which is planned on when it is resumed. Raises: StoreError."""
@@ -237,18 +235,19 @@ class Planning:
 
     async def cancel(self, row: RunRow) -> RunRow:
         """Record that a claimed task without a plan is cancelled; return its row. Raises: StoreError."""
-        status = RunStatus.CANCELLED.value
-        notice = notice_of(status) if self._facilities.tells_webhooks else ""
-        now = self._facilities.clock.now()
         # The header stays as the planning left it, with its usage.
-        await self._store.set_header(row.id, row.header, None, row.epoch, status, now, notice)
+        cancelled = await self._settle(row, row.header, RunStatus.CANCELLED.value)
         # There is no journal that takes the decisions in.
         await self._store.drop_decisions([each.number for each in await self._archive.decisions(row.id)])
-        return replace(row, status=status)
+        return cancelled
 
     async def _set_record(self, row: RunRow, planning: Mapping[str, Json], status: str) -> RunRow:
         """Record the state of the planning of a task; return its row. Raises: StoreError."""
         header = replace(Header.from_dict(row.header), planning=dict(planning) or None).to_dict()
+        return await self._settle(row, header, status)
+
+    async def _settle(self, row: RunRow, header: Mapping[str, Any], status: str) -> RunRow:
+        """Store the header and the status of a task without a plan; return its row. Raises: StoreError."""
         notice = notice_of(status) if self._facilities.tells_webhooks else ""
         now = self._facilities.clock.now()
         await self._store.set_header(row.id, header, None, row.epoch, status, now, notice)
@@ -298,22 +297,25 @@ class Planning:
 
 def question_in(header: Mapping[str, Any]) -> dict[str, Json] | None:
     """Return the question of the planner that waits for an answer, `text returns`; `None`: there is none."""
-    planning = header.get("planning")
-    asked = cast("Mapping[str, Any]", planning).get(QUESTION) if isinstance(planning, Mapping) else None
+    asked = _planning_in(header).get(QUESTION)
     return dict(cast("Mapping[str, Json]", asked)) if isinstance(asked, Mapping) else None
 
 
 def answers_in(header: Mapping[str, Any]) -> list[dict[str, Json]]:
     """Return the questions of the planner that were answered, oldest first: `text returns answer by at` each."""
-    planning = header.get("planning")
-    found = cast("Mapping[str, Any]", planning).get(ANSWERS) if isinstance(planning, Mapping) else None
+    found = _planning_in(header).get(ANSWERS)
     return [dict(each) for each in cast("list[dict[str, Json]]", found or [])]
 
 
 def planning_deaths(header: Mapping[str, Any]) -> int:
     """Return how many deaths count against a task without a plan, which has no journal to count them in."""
+    return int(_planning_in(header).get(DEATHS, 0))
+
+
+def _planning_in(header: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the record of the planning in a header as it is stored; empty: there is none."""
     planning = header.get("planning")
-    return int(cast("Mapping[str, Any]", planning).get(DEATHS, 0)) if isinstance(planning, Mapping) else 0
+    return cast("Mapping[str, Any]", planning) if isinstance(planning, Mapping) else {}
 
 
 def patch_id(run_id: str) -> str:
@@ -336,6 +338,11 @@ def with_cost(record: Json, cost: PlanningCost | None) -> Json:
     if cost is None or not isinstance(record, dict):
         return record
     return {**record, "cost": cost.to_dict()}
+
+
+def _answered(row: RunRow) -> dict[str, Json]:
+    """Return the part of the record of a planning that every later planning keeps: the questions that were answered."""
+    return {name: value for name, value in _record_of(row).items() if name == ANSWERS}
 
 
 def _record_of(row: RunRow) -> dict[str, Json]:

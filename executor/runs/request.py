@@ -479,12 +479,20 @@ def child_id_of(given: object) -> str | None:
 
 def lease_of(given: object) -> float:
     """Return the length of a lease in seconds. Raises: ConfigError."""
-    is_number = isinstance(given, int | float) and not isinstance(given, bool)
-    if not is_number or not LEASE_S_MIN <= cast("float", given) <= LEASE_S_MAX:
+    return _seconds_of("lease", given, LEASE_S_MIN, LEASE_S_MAX)
+
+
+def write_grace_of(given: object) -> float:
+    """Return how many seconds a closing engine waits for its writes in flight. Raises: ConfigError."""
+    return _seconds_of("write_grace", given, 0, WRITE_GRACE_S_MAX)
+
+
+def _seconds_of(what: str, given: object, least: float, most: float) -> float:
+    if not isinstance(given, int | float) or isinstance(given, bool) or not least <= given <= most:
         raise ConfigError(
-            f"lease: expected a number of seconds from {LEASE_S_MIN:g} to {LEASE_S_MAX:g}, found {given!r:.80}"
+            f"{what}: expected a number of seconds from {least:g} to {most:g}, found {given!r:.80}"
         )
-    return float(cast("float", given))
+    return float(given)
 
 
 def shares_rates(given: object) -> bool:
@@ -492,16 +500,6 @@ def shares_rates(given: object) -> bool:
     if given not in ("shared", "process"):
         raise ConfigError(f"rate_limits: expected 'shared' or 'process', found {given!r:.80}")
     return given == "shared"
-
-
-def write_grace_of(given: object) -> float:
-    """Return how many seconds a closing engine waits for its writes in flight. Raises: ConfigError."""
-    is_number = isinstance(given, int | float) and not isinstance(given, bool)
-    if not is_number or not 0 <= cast("float", given) <= WRITE_GRACE_S_MAX:
-        raise ConfigError(
-            f"write_grace: expected a number of seconds from 0 to {WRITE_GRACE_S_MAX:g}, found {given!r:.80}"
-        )
-    return float(cast("float", given))
 
 
 def expires_of(given: object) -> float | None:

@@ -6,7 +6,7 @@ and reasons of a step are derived here from its parts, so that every reader sees
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, cast
@@ -152,6 +152,7 @@ class StepView:
 
 T = TypeVar("T", default=Any)
 R = TypeVar("R")
+V = TypeVar("V")
 
 
 @dataclass(frozen=True)
@@ -414,60 +415,42 @@ def run_status(machine: Machine) -> RunStatus:
     return RunStatus.WAITING if is_waiting else RunStatus.OVER_BUDGET
 
 
-class StepViews(Mapping[str, StepView]):
-    """The steps of a run that has ended, made at the first access: most callers want only the output, and a large run has many steps."""
-
-    def __init__(self, machine: Machine) -> None:
-        self._machine: Machine | None = machine
-        self._views: dict[str, StepView] = {}
-
-    def _made(self) -> dict[str, StepView]:
-        machine = self._machine
-        if machine is not None:
-            self._views = _views_of(machine)
-            self._machine = None
-        return self._views
-
-    def __getitem__(self, path: str) -> StepView:
-        return self._made()[path]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._made())
-
-    def __len__(self) -> int:
-        return len(self._made())
-
-    def __repr__(self) -> str:
-        return repr(self._made())
-
-    def __reduce__(self) -> tuple[type[dict[str, StepView]], tuple[dict[str, StepView]]]:
-        return dict, (self._made(),)
-
-
-class OutputLabels(Mapping[str, Sequence[str]]):
-    """The labels of a run's output, found at the first access: they need the plan's information flow, and most callers want only the output.
+class Deferred(Mapping[str, V]):
+    """A part of a snapshot that is made at the first access: most callers want only the output, and a large run has many steps.
 
     Args:
-        header: The header of the run, which has a plan. The labels are those of the tools as the run knows them.
+        make: Makes the part. It is forgotten then, with all that it needed.
     """
 
-    def __init__(self, header: Header) -> None:
-        self._header = header
+    def __init__(self, make: Callable[[], Mapping[str, V]]) -> None:
+        self._make: Callable[[], Mapping[str, V]] | None = make
+        self._made: Mapping[str, V] = {}
 
-    def __getitem__(self, place: str) -> Sequence[str]:
-        return _LABELS.get(self._header, _output_labels)[place]
+    def _known(self) -> Mapping[str, V]:
+        if self._make is not None:
+            self._made, self._make = self._make(), None
+        return self._made
+
+    def __getitem__(self, name: str) -> V:
+        return self._known()[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(_LABELS.get(self._header, _output_labels))
+        return iter(self._known())
 
     def __len__(self) -> int:
-        return len(_LABELS.get(self._header, _output_labels))
+        return len(self._known())
 
     def __repr__(self) -> str:
-        return repr(dict(self))
+        return repr(self._known())
 
-    def __reduce__(self) -> tuple[type[dict[str, Sequence[str]]], tuple[dict[str, Sequence[str]]]]:
-        return dict, (dict(self),)
+    def __reduce__(self) -> tuple[type[dict[str, V]], tuple[dict[str, V]]]:
+        return dict, (dict(self._known()),)
+
+
+def output_labels(header: Header) -> Mapping[str, Sequence[str]]:
+    """Return the labels of a run's output, by the tools as the run knows them; the header has a plan."""
+    # Deferred, since they need the plan's information flow.
+    return Deferred(lambda: _LABELS.get(header, _output_labels))
 
 
 def _output_labels(header: Header) -> Mapping[str, Sequence[str]]:
@@ -490,7 +473,7 @@ def step_views(machine: Machine) -> Mapping[str, StepView]:
     if not machine.is_started and machine.status is None:  # cancelled before it began, it has ended
         return dict.fromkeys([node.path for node in machine.root.nodes], _NOT_BEGUN)
     # Lazy only if the run has ended: the machine of a driven run goes on, and a snapshot must not change.
-    return StepViews(machine) if machine.status is not None else _views_of(machine)
+    return Deferred(lambda: _views_of(machine)) if machine.status is not None else _views_of(machine)
 
 
 _NOT_BEGUN: Final = StepView(State.PENDING.value)

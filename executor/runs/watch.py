@@ -1,13 +1,15 @@
-"""What an engine watches in the background: decisions that other processes made about its runs, and runs whose owner has died.
+"""What an engine watches in the background, so that runs go on: decisions of other processes, dead owners, times that come, and lost messages.
 
 `Watch` looks for decisions in the store on the commit thread, which wakes the event loop only if there is something to do; it also has the
 lease renewed. It looks when the store tells of a decision, and from time to time, since a notification may be lost; a store that tells nothing
-is polled. `Takeover` looks for runs that no living process drives, and continues them.
+is polled. `Takeover` looks for runs that no living process drives, and continues them. `Timers` wakes the runs of this engine whose time has come.
+`Stranded` finds the runs of which a backend was not told.
 """
 
 from __future__ import annotations
 
 import asyncio
+import heapq
 import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
@@ -15,8 +17,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from ...errors import FirmplanError, StoreError
+from ..calls.facilities import Clock, SystemClock
 from ..journal.header import Header
-from ..states import UNDER_WAY
+from ..states import FINAL, UNDER_WAY
 from ..stores.store import RunRow, Store
 from .archive import Archive
 from .changes import POLL_S
@@ -25,8 +28,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from ..journal.journal import Commits
-    from ..stores.store import Batch, Store
-    from .archive import Archive
+    from ..stores.store import Batch
     from .changes import Changes
     from .driver import Driver
     from .owner import Owner
@@ -361,3 +363,211 @@ class Takeover:
     def _leave(self, row: RunRow, fault: FirmplanError) -> None:
         self._left.add((row.id, row.epoch))
         self._log().warning("run not recovered", run=row.id, error=str(fault), code=fault.code)
+
+
+# --- timers
+#
+# When runs that nobody drives go on by themselves: the waits of `wait` steps, the expiry of questions and approvals, deadlines. A run that waits
+# for a time has no driver, no task and no lease here: it is an entry of one heap, which one task watches. The time is in the journal and in the
+# store as well (`Store.list_due`), so that an engine that recovers runs finds it after a restart.
+#
+# A sleep is cut into pieces: the clock of a machine is set and machines are suspended, and a sleep counts neither.
+
+SLEEP_MAX_S: Final = (
+    60.0  # the longest sleep by the machine's clock, and so how late a wake may be after a suspend
+)
+
+
+class Timers:
+    """Wakes runs.
+
+    Args:
+        clock: The time.
+        wake: Has a run go on whose time has come.
+
+    Attributes:
+        due: Run -> the time at which it is woken, in Unix seconds.
+        awaited: Runs that somebody waits for, each with a future that ends after its next wake.
+    """
+
+    def __init__(self, clock: Clock, wake: Callable[[str], Awaitable[object]]) -> None:
+        self._clock = clock
+        self._wake = wake
+        self._heap: list[tuple[float, str]] = []
+        self.due: dict[str, float] = {}
+        self.awaited: dict[str, asyncio.Future[None]] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._waking: dict[asyncio.Task[None], str] = {}
+        self._is_closed = False
+
+    def set(self, run_id: str, at: float | None) -> None:
+        """Wake a run at a time, in the place of the time that was set before; `None`: at no time."""
+        if self._is_closed or self.due.get(run_id) == at:
+            return
+        if at is None:
+            del self.due[run_id]
+            self._end_wait(run_id)
+            return
+        self.due[run_id] = at
+        heapq.heappush(self._heap, (at, run_id))
+        if self._heap[0] == (at, run_id):  # the task sleeps for a later time, or there is none
+            if self._task is not None:
+                self._task.cancel()
+            self._task = asyncio.get_running_loop().create_task(self._work(), name="firmplan timers")
+
+    def is_set(self, run_id: str) -> bool:
+        """Whether a run is woken at some time, or is being woken."""
+        return run_id in self.due or run_id in self._waking.values()
+
+    async def wait(self, run_id: str, most_s: float) -> None:
+        """Wait until a run has been woken or goes on before its time, at most for some seconds."""
+        if not self.is_set(run_id):
+            return
+        woken = self.awaited.get(run_id)
+        if woken is None:
+            woken = self.awaited[run_id] = asyncio.get_running_loop().create_future()
+        await asyncio.wait([woken], timeout=most_s)
+
+    def stir(self, run_id: str) -> None:
+        """Have those who wait for a run look again: it goes on before its time."""
+        if run_id in self.awaited:
+            self._end_wait(run_id)
+
+    async def end(self) -> None:
+        """Wake nothing more."""
+        self._is_closed = True
+        tasks = [*self._waking, *([self._task] if self._task is not None else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for run_id in list(self.due):
+            del self.due[run_id]
+            self._end_wait(run_id)
+
+    def _end_wait(self, run_id: str) -> None:
+        woken = self.awaited.pop(run_id, None)
+        if woken is not None and not woken.done():
+            woken.set_result(None)
+
+    async def _work(self) -> None:
+        is_of_machine = isinstance(self._clock, SystemClock)
+        while self._heap:
+            at, run_id = self._heap[0]
+            if self.due.get(run_id) != at:  # it was set anew since
+                heapq.heappop(self._heap)
+                continue
+            left_s = at - self._clock.now()
+            if left_s > 0:
+                await self._clock.sleep(min(left_s, SLEEP_MAX_S) if is_of_machine else left_s)
+                continue
+            heapq.heappop(self._heap)
+            del self.due[run_id]
+            task = asyncio.get_running_loop().create_task(self._woken_up(run_id), name="firmplan wake")
+            self._waking[task] = run_id
+            task.add_done_callback(self._has_woken)
+
+    async def _woken_up(self, run_id: str) -> None:
+        await self._wake(run_id)
+
+    def _has_woken(self, task: asyncio.Task[None]) -> None:
+        self._end_wait(self._waking.pop(task))
+
+
+# --- stranded runs
+#
+# Runs that should go on, and that nobody drives: their backend was not told, since a process died in between, or the backend was away. Each
+# look also notes the beats of all owners, so that this process knows as early as it can which of them have died.
+
+SETTLED_S: Final = 10.0
+"""A run that has changed since then is on its way: its backend is just being told."""
+UNTOLD_S: Final = 10.0
+"""Runs of which a backend was not told are one line of the log in so many seconds."""
+PAGE: Final = 200
+"""Rows of runs without an owner that one look reads; the next look goes on behind them."""
+
+
+class Stranded:
+    """The stranded runs of a store.
+
+    Args:
+        store: Where the runs are.
+        owner: Tells whether owners live.
+        now: The time, in Unix seconds.
+    """
+
+    def __init__(self, store: Store, owner: Owner, now: Callable[[], float]) -> None:
+        self._store = store
+        self._owner = owner
+        self._now = now
+        self._before: dict[str, tuple[float, str] | None] = {}  # by status: where the next look goes on
+
+    async def find(self) -> list[RunRow]:
+        """Return rows, without headers, of runs that are stranded, as far as this look has seen. Raises: StoreError."""
+        settled = self._now() - SETTLED_S
+        found: dict[str, RunRow] = {}
+        lost, _ = await self._owner.find_lost(self._store)
+        for row in (
+            *lost,
+            *await self._next_page(),
+            *await self._store.list_due(settled),
+            *await self._decided(),
+        ):
+            if not row.is_replay and (row.owner is None or row in lost) and row.updated < settled:
+                found[row.id] = row
+        return list(found.values())
+
+    async def _next_page(self) -> list[RunRow]:
+        """Return some of the runs that are under way without an owner."""
+        found: list[RunRow] = []
+        for status in UNDER_WAY:
+            before = self._before.get(status)
+            rows = await self._store.list_runs(status=status, limit=PAGE, before=before)
+            self._before[status] = (rows[-1].created, rows[-1].id) if len(rows) == PAGE else None
+            found += [row for row in rows if row.owner is None]
+        return found
+
+    async def _decided(self) -> Sequence[RunRow]:
+        """Return the runs about which a decision is stored that nobody has taken up."""
+        ids = await asyncio.to_thread(self._store.list_decided)
+        rows = [await self._store.find_run(run_id) for run_id in ids[:PAGE]]
+        return [row for row in rows if row is not None and row.status not in FINAL]
+
+
+class Untold:
+    """Tells the log of runs of which the backend was not told: of the first at once, of those that follow together.
+
+    Args:
+        log: Returns the log.
+    """
+
+    def __init__(self, log: Callable[[], FilteringBoundLogger]) -> None:
+        self._log = log
+        self._last: tuple[str, Exception] | None = None  # of the runs that the log does not have yet
+        self._count = 0
+        self._pause: asyncio.TimerHandle | None = None
+
+    def note(self, run_id: str, fault: Exception) -> None:
+        """Note that the backend was not told of a run."""
+        self._last, self._count = (run_id, fault), self._count + 1
+        if self._pause is None:
+            self._tell()
+
+    def end(self) -> None:
+        """Tell the log of all that is left."""
+        if self._pause is not None:
+            self._pause.cancel()
+        self._tell()
+        if self._pause is not None:
+            self._pause.cancel()
+
+    def _tell(self) -> None:
+        self._pause = None
+        if self._last is None:
+            return
+        run_id, fault = self._last
+        hint = "the runs are in the store; each goes on when it is resumed, or when a worker finds it"
+        self._log().warning(
+            "the backend was not told", run=run_id, runs=self._count, error=str(fault), hint=hint
+        )
+        self._last, self._count = None, 0
+        self._pause = asyncio.get_running_loop().call_later(UNTOLD_S, self._tell)

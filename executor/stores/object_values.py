@@ -90,11 +90,8 @@ class ObjectValues:
 
     # --- writing
 
-    def moved(self, batches: Sequence[Batch]) -> Sequence[Batch | StoreError]:
-        """Return batches whose large values are objects, which are written when this returns; of a batch for which that failed, why. The caller waits."""
-        return [self._moved(batch) for batch in batches]
-
-    def _moved(self, batch: Batch) -> Batch | StoreError:
+    def moved(self, batch: Batch) -> Batch | StoreError:
+        """Return a batch whose large values are objects, which are written when this returns; or why that failed. The caller waits."""
         large = {name: data for name, data in batch.values.items() if len(data) >= self.bytes_min}
         results: Sequence[Reusable] = batch.reuse.results if batch.reuse is not None else ()
         outputs: dict[str, bytes] = {

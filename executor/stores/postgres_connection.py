@@ -27,7 +27,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ...errors import StoreError
 from .location import POSTGRES_FORMAT, PostgresUrl, misread
-from .sqlite_file import sqlite_error
+from .sqlite_file import ADDED_EVERYWHERE, sqlite_error
 from .sqlite_store import SqliteStore
 from .store import EVERYTHING
 
@@ -521,29 +521,7 @@ class _WaitingThread(Executor):
 SERVER_MIN: Final = 130000  # as the server counts: 13.0
 _MAKING: Final = 0x6669726D706C616E  # "firmplan": whoever makes tables holds the lock of this number
 # Tables that were added to the format after stores of it were made: a store without them gets them.
-ADDED: Final = (
-    "firmplan_pinned_tools",
-    "firmplan_learnt_types",
-    "firmplan_plan_versions",
-    "firmplan_api_keys",
-    "firmplan_spending",
-    "firmplan_schedules",
-    "firmplan_schedule_fires",
-    "firmplan_webhook_notices",
-    "firmplan_webhook_deliveries",
-    "firmplan_known_plans",
-    "firmplan_reuse_log",
-    "firmplan_reuse_keys",
-    "firmplan_due_runs",
-    "firmplan_value_parts",
-    "firmplan_plan_texts",
-    "firmplan_run_plans",
-    "firmplan_rate_limits",
-    "firmplan_stored_objects",
-    "firmplan_object_folders",
-    "firmplan_unfit_attempts",
-    "firmplan_store_facts",
-)
+ADDED: Final = tuple(f"firmplan_{name}" for name in ADDED_EVERYWHERE)
 # The same; without them a store is only slower.
 ADDED_INDEXES: Final = (
     "firmplan_runs_by_status",
@@ -555,19 +533,11 @@ ADDED_INDEXES: Final = (
     "firmplan_due_runs_by_time",
     "firmplan_run_plans_by_digest",
 )
-# Columns that were added in the same way: table, column, and the statement that adds it.
-ADDED_COLUMNS: Final[Sequence[tuple[str, str, LiteralString]]] = (
-    (
-        "firmplan_runs",
-        "tenant",
-        "ALTER TABLE firmplan_runs ADD COLUMN IF NOT EXISTS tenant text COLLATE \"C\" NOT NULL DEFAULT ''",
-    ),
-    (
-        "firmplan_runs",
-        "usd",
-        "ALTER TABLE firmplan_runs ADD COLUMN IF NOT EXISTS usd double precision NOT NULL DEFAULT 0",
-    ),
-)
+# Columns of `firmplan_runs` that were added in the same way, each with its type.
+ADDED_COLUMNS: Final[Mapping[str, LiteralString]] = {
+    "tenant": "text COLLATE \"C\" NOT NULL DEFAULT ''",
+    "usd": "double precision NOT NULL DEFAULT 0",
+}
 # Statements that bring a store of each format to the next format.
 STEPS: Final[Mapping[int, Sequence[LiteralString]]] = {
     1: (
@@ -581,6 +551,9 @@ STEPS: Final[Mapping[int, Sequence[LiteralString]]] = {
         ),
     ),
 }
+_HAS_COLUMN: Final = (
+    "SELECT 1 FROM pg_attribute WHERE attrelid='firmplan_runs'::regclass AND attname=%s AND NOT attisdropped"
+)
 _HOME: Final = "SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid=c.relnamespace WHERE c.oid='firmplan_store'::regclass"
 READ_ROWS: Final = 1_000  # how many rows of a large table are in memory at once
 
@@ -598,9 +571,9 @@ def bring_up(db: Connection, name: str) -> None:
     if missing := [table for table in _missing_tables(db) if table in ADDED]:
         _add_tables(db, name, missing[0])
     _expect_tables(db, name)
-    for table, column, statement in ADDED_COLUMNS:
-        if not _has_column(db, table, column):
-            _add_column(db, name, f"{table}.{column}", statement)
+    for column, kind in ADDED_COLUMNS.items():
+        if not rows(db, _HAS_COLUMN, (column,)):
+            _add_column(db, name, column, kind)
     if _missing(db, ADDED_INDEXES):
         # Another user has made the tables, or the server takes no writes.
         with suppress(psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction):
@@ -699,20 +672,16 @@ def _add_tables(db: Connection, name: str, missing: str) -> None:
         ) from fault
 
 
-def _has_column(db: Connection, table: str, column: str) -> bool:
-    statement = "SELECT 1 FROM pg_attribute WHERE attrelid=%s::regclass AND attname=%s AND NOT attisdropped"
-    return bool(rows(db, statement, (table, column)))
-
-
-def _add_column(db: Connection, name: str, column: str, statement: LiteralString) -> None:
-    """Add a column to a table that was made before the column was added to the format."""
+def _add_column(db: Connection, name: str, column: str, kind: LiteralString) -> None:
+    """Add a column to the table of runs, which was made before the column was added to the format."""
+    statement = sql.SQL("ALTER TABLE firmplan_runs ADD COLUMN IF NOT EXISTS {} {}")
     try:
         with db.transaction():
             db.execute(DURABLE)
-            db.execute(statement)
+            db.execute(statement.format(sql.Identifier(column), sql.SQL(kind)))
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction) as fault:
         raise StoreError(
-            f"the store {name} lacks the column '{column}', and the user {db.info.user} may not add it: run `firmplan store upgrade` as "
+            f"the store {name} lacks the column 'firmplan_runs.{column}', and the user {db.info.user} may not add it: run `firmplan store upgrade` as "
             "the user who made the tables"
         ) from fault
 

@@ -467,6 +467,11 @@ class SqlStore(ABC):
     def _find_rot(self, sql: Sql) -> list[str]:
         """Return what is wrong with the medium and with stored values."""
 
+    async def _bring_in(  # noqa: B027  # a server puts nothing aside
+        self, *, calls: bool = False, results: bool = False
+    ) -> None:
+        """Bring records of calls, or results for reuse, that commits have put aside into their tables, before somebody looks at those."""
+
     @property
     def is_telling(self) -> bool:
         """See `Store.is_telling`."""
@@ -707,6 +712,7 @@ class SqlStore(ABC):
 
     async def delete_run(self, run_id: str, statuses: Collection[str]) -> Removal:
         """See `Store.delete_run`."""
+        await self._bring_in(calls=True)
         values = {"run": run_id}
 
         # Reading all texts of a run takes long, so it is done before the transaction that deletes: an ended run never changes.
@@ -810,7 +816,7 @@ class SqlStore(ABC):
         """See `Store.append`."""
         if not self.keeps_objects:
             return self._append_here(batches)
-        moved = self.objects.moved(batches)
+        moved = [self.objects.moved(batch) for batch in batches]
         faults = iter(self._append_here([each for each in moved if isinstance(each, Batch)]))
         return [each if isinstance(each, StoreError) else next(faults) for each in moved]
 
@@ -1039,6 +1045,7 @@ class SqlStore(ABC):
 
     async def prune_values(self, *, saved_before: float, among: frozenset[str] | None = None) -> Pruned:
         """See `Store.prune_values`."""
+        await self._bring_in(results=True)
         unused = await self._apart(lambda sql: find_unused(sql, saved_before, among))
         pruned, objects = await self._apart(lambda sql: remove_unused(sql, unused))
         # Their rows are gone, so nobody reads them. An object that cannot be removed now has no row, and a later sweep removes it.
@@ -1048,6 +1055,7 @@ class SqlStore(ABC):
 
     async def find_damage(self) -> list[str]:
         """See `Store.find_damage`."""
+        await self._bring_in(results=True)
 
         def work(sql: Sql) -> list[str]:
             rotten = self._find_rot(sql)
@@ -1150,6 +1158,7 @@ class SqlStore(ABC):
 
     async def find_calls(self, run_id: str, steps: Sequence[str]) -> Mapping[str, CallRecord]:
         """See `Store.find_calls`."""
+        await self._bring_in(calls=True)
         statement = f"SELECT {CALL_COLUMNS} FROM @calls WHERE run_id=:run AND step IN [:steps]"
         found = await self._read(statement, {"run": run_id, "steps": list(steps)})
         records = {row[1]: CallRecord(*row) for row in found}
@@ -1159,6 +1168,7 @@ class SqlStore(ABC):
         self, subject: str, until: Mapping[str, float], *, limit: int, tenant: str = ""
     ) -> Mapping[str, Sequence[CallRecord]]:
         """See `Store.find_earlier_calls`."""
+        await self._bring_in(calls=True)
         steps: list[Values] = [
             {"subject": subject, "step": step, "until": float(at), "limit": limit, "tenant": tenant}
             for step, at in until.items()
@@ -1192,6 +1202,7 @@ class SqlStore(ABC):
 
     async def cache_stats(self) -> CacheStats:
         """See `Store.cache_stats`."""
+        await self._bring_in(calls=True, results=True)
         ((results, size, calls, *times),) = await self._read(_STATS)
         oldest = [at for at in times[:2] if at is not None]
         newest = [at for at in times[2:] if at is not None]
@@ -1199,6 +1210,7 @@ class SqlStore(ABC):
 
     async def shrink_cache(self, *, before: float | None, bytes_max: int | None) -> int:
         """See `Store.shrink_cache`."""
+        await self._bring_in(calls=True, results=True)
 
         def work(sql: Sql) -> int:
             removed = 0

@@ -36,13 +36,17 @@ STEPS: Final = {
         "ALTER TABLE plans ADD COLUMN row_digest BLOB NOT NULL DEFAULT x''",
     ),
 }
-# Tables that older firmplans neither make nor miss: a store without them gets them, and so it does indexes.
-ADDED: Final = (
-    *("plan_uses", "saved_values", "owners", "unsorted_calls", "decided_attempts"),
+# Tables that older firmplans neither make nor miss: a store without them gets them, and so it does indexes. Those that servers lack as well
+# are listed once, for both: a table that is added to the format goes here and into both files of SQL.
+ADDED_EVERYWHERE: Final = (
     *("pinned_tools", "learnt_types", "plan_versions", "api_keys", "spending", "schedules", "schedule_fires"),
     *("webhook_notices", "webhook_deliveries", "known_plans", "reuse_log", "reuse_keys", "due_runs"),
     *("value_parts", "plan_texts", "run_plans", "rate_limits", "stored_objects", "object_folders"),
     *("unfit_attempts", "store_facts"),
+)
+ADDED: Final = (
+    *("plan_uses", "saved_values", "owners", "unsorted_calls", "decided_attempts"),
+    *ADDED_EVERYWHERE,
 )
 ADDED_COLUMNS: Final = {
     "runs": {"tenant": "TEXT NOT NULL DEFAULT ''", "usd": "REAL NOT NULL DEFAULT 0"}

@@ -44,10 +44,7 @@ from .sqlite_file import BUSY_TIMEOUT_MS, INCREMENTAL, SqliteFile, sqlite_error
 from .store import (
     EVERYTHING,
     Batch,
-    CacheStats,
     CallRecord,
-    Pruned,
-    Removal,
     Reusable,
     ReuseEntries,
     RunRow,
@@ -452,11 +449,6 @@ class SqliteStore(SqliteFile, SqlStore):
             reuse = ReuseEntries(reuse.calls, [], reuse.codes)
         super()._add_reuse(sql, reuse)
 
-    def _prepare_cache(self) -> None:
-        """Bring calls and results into their tables."""
-        self._sort_calls()
-        self._write_results()
-
     def _write_results(self) -> None:
         """Write the results that stay in memory, so that the table has all."""
         if not self._unwritten:
@@ -465,18 +457,6 @@ class SqliteStore(SqliteFile, SqlStore):
         # Called on its own, since the method of this class would keep them in memory again.
         self._in_transaction(lambda sql: super(SqliteStore, self)._add_reuse(sql, left), "process")
         self._unwritten = {}
-
-    async def find_damage(self) -> list[str]:
-        """See `Store.find_damage`."""
-        if self._unwritten:
-            await self._call(self._write_results)
-        return await super().find_damage()
-
-    async def prune_values(self, *, saved_before: float, among: frozenset[str] | None = None) -> Pruned:
-        """See `Store.prune_values`."""
-        if self._unwritten:
-            await self._call(self._write_results)
-        return await super().prune_values(saved_before=saved_before, among=among)
 
     def _add_segments(self, sql: Sql, segments: Sequence[Segment]) -> None:
         """See `SqlStore`."""
@@ -526,36 +506,20 @@ class SqliteStore(SqliteFile, SqlStore):
                 rows = [(*row[:5], orjson.dumps(row[5]), *row[6:]) for row in orjson.loads(calls)]
                 sql.insert("calls", CALL_COLUMNS, rows, key="run_id, step", replaces=True)
 
-    async def delete_run(self, run_id: str, statuses: Collection[str]) -> Removal:
-        """See `Store.delete_run`."""
-        await self._call(self._sort_calls)
-        return await super().delete_run(run_id, statuses)
+    async def _bring_in(self, *, calls: bool = False, results: bool = False) -> None:
+        """See `SqlStore`."""
 
-    async def find_calls(self, run_id: str, steps: Sequence[str]) -> Mapping[str, CallRecord]:
-        """See `Store.find_calls`."""
-        await self._call(self._sort_calls)
-        return await super().find_calls(run_id, steps)
+        def work() -> None:
+            if calls:
+                self._sort_calls()
+            if results:
+                self._write_results()
 
-    async def find_earlier_calls(
-        self, subject: str, until: Mapping[str, float], *, limit: int, tenant: str = ""
-    ) -> Mapping[str, Sequence[CallRecord]]:
-        """See `Store.find_earlier_calls`."""
-        await self._call(self._sort_calls)
-        return await super().find_earlier_calls(subject, until, limit=limit, tenant=tenant)
-
-    async def cache_stats(self) -> CacheStats:
-        """See `Store.cache_stats`."""
-        await self._call(self._prepare_cache)
-        return await super().cache_stats()
+        await self._call(work)
 
     async def shrink_cache(self, *, before: float | None, bytes_max: int | None) -> int:
-        """See `Store.shrink_cache`."""
-
-        def prepare() -> None:
-            self._prepare_cache()
-            self._known.forget()
-
-        await self._call(prepare)
+        """See `Store.shrink_cache`. The key filter, which would go on to say yes for what is removed, is read anew."""
+        await self._call(self._known.forget)
         return await super().shrink_cache(before=before, bytes_max=bytes_max)
 
     # --- the size of the file

@@ -976,45 +976,34 @@ async def read_values(store: Store, digests: Sequence[str]) -> Mapping[str, byte
     Raises:
         StoreError: The bytes of one have another digest.
     """
-    found: Mapping[str, bytes] = await store.find_values(digests) if digests else {}
-    if len(found) < len(set(digests)):
-        found = {**found, **await _joined(store, [name for name in digests if name not in found])}
+    found: dict[str, bytes] = dict(await store.find_values(digests)) if digests else {}
     for name, data in found.items():
         if digest(data) != name:
             raise StoreError(
                 f"the value {name} was changed in the store {store.name}: its bytes have another digest"
             )
+    for name in dict.fromkeys(digests):
+        if name not in found and (joined := await _joined(store, name)) is not None:
+            found[name] = joined
     return found
 
 
-async def _joined(store: Store, digests: Sequence[str]) -> Mapping[str, bytes]:
-    """Return values that are kept in parts or as objects. Raises: StoreError: one is more than memory should hold."""
-    found: dict[str, bytes] = {}
-    for name, parts in (await store.find_parts(digests)).items():
-        pieces, size = list[bytes](), 0
-        for part in parts:
-            data = (await store.find_values([part])).get(part, b"")
-            size += len(data)
-            if size > ARTIFACT_BYTES_MAX:
-                raise _too_large(name)
-            pieces.append(data)
-        found[name] = b"".join(pieces)
-    for name in digests:
-        if name not in found and (stream := await store.find_object(name)) is not None:
-            pieces, size = list[bytes](), 0
-            async for piece in stream:
-                if (size := size + len(piece)) > ARTIFACT_BYTES_MAX:
-                    raise _too_large(name)
-                pieces.append(piece)
-            found[name] = b"".join(pieces)
-    return found
+async def _joined(store: Store, name: str) -> bytes | None:
+    """Return a value that is kept in parts or as an object; `None`: there is none. Raises: StoreError: it was changed, or is more than memory should hold."""
+    from .parts import find_pieces  # noqa: PLC0415  # few values are kept so
 
-
-def _too_large(name: str) -> StoreError:
-    return StoreError(
-        f"the value {name}: expected at most {ARTIFACT_BYTES_MAX // MIB} MiB to have in memory, found more; write it to a file "
-        "(`firmplan artifacts get`, `engine.download_artifact`)"
-    )
+    pieces = await find_pieces(store, name)
+    if pieces is None:
+        return None
+    parts, size = list[bytes](), 0
+    async for piece in pieces:
+        if (size := size + len(piece)) > ARTIFACT_BYTES_MAX:
+            raise StoreError(
+                f"the value {name}: expected at most {ARTIFACT_BYTES_MAX // MIB} MiB to have in memory, found more; write it to a file "
+                "(`firmplan artifacts get`, `engine.download_artifact`)"
+            )
+        parts.append(piece)
+    return b"".join(parts)
 
 
 def fenced(run_id: str, owner: str | None) -> StoreError:

@@ -329,6 +329,11 @@ def foretold(plan: Plan, problems: Iterable[Problem], tools: Toolset) -> tuple[P
     """Return the warnings of a plan that foretell a failure: a value that may be absent in an argument of a write, or in the output.
 
     Other warnings say that only the run can tell, or that something is not used: a model that is sent these changes what was right.
+
+    Args:
+        plan: The plan.
+        problems: The problems that its check found.
+        tools: The tools, which say what is a write.
     """
     return tuple(
         problem

@@ -1,4 +1,4 @@
-"""The report of a failed run for a planner: what a cure needs, and of data that a stranger may have written no word.
+"""The report of a failed run for a planner: all that a repair needs, and no word of data that a stranger may have written.
 
 What is shown of a step depends on the labels of its data, as the check finds them:
 
@@ -165,7 +165,7 @@ class Disclosures:
             },
             disclosure(labels.summary.output | labels.of(body.output)),
             {id_: [ids[other] for other in refs.needs] for id_, refs in zip(ids, body.refs, strict=True)},
-            [ids[other] for other in labels.referred(body.output)],
+            [ids[other] for other in labels.body.referred(body.output)],
             {id_: [*properties_of(tool.parameters)] for id_, tool in called.items()},
             texts,
         )
@@ -262,7 +262,7 @@ class FailureReport:
         states: Step id -> state; only steps of the plan itself.
         types: Step id -> JSON Schema of its value, as the check infers it.
         output_code: Why the plan's output could not be computed.
-        facts: Step id -> what a cure may need; the output's under an empty id.
+        facts: Step id -> what a repair may need; the output's under an empty id.
         disclosures: What may be shown.
     """
 
@@ -298,6 +298,7 @@ class FailureReport:
             head = path.partition("/")[0].partition("[")[0].partition("#")[0]
             if path not in parts and head in parts and step.status in STATUSES:
                 parts[head][path] = step
+        # A tool's own code is its author's word only if its data is trusted: else data may have made it.
         opened = {each: disclosures.of_step(each) is Disclosure.OPEN for each in ids}
         states = {
             each: StepState.of(
@@ -398,7 +399,7 @@ class FailureReport:
         return [f"    {line}" for line in (*facts.plain, *(() if self._is_untrusted(id_) else facts.told))]
 
 
-# --- what a cure may need
+# --- what a repair may need
 
 
 def _has_failed(step: StepLike, parts: Iterable[StepLike]) -> bool:

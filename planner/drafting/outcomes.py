@@ -42,7 +42,14 @@ def outcome_in(value: Json) -> Cannot | Question | None:
 def no_plan_in(
     completion: Completion, outcome: Cannot | Question, number: int, approach: str = "draft"
 ) -> Attempt:
-    """Return an answer in the place of a plan as an attempt of the planning."""
+    """Return an answer in the place of a plan as an attempt of the planning.
+
+    Args:
+        completion: The model's words.
+        outcome: What they say.
+        number: The number of the attempt.
+        approach: What was asked for.
+    """
     word = "cannot" if isinstance(outcome, Cannot) else "a question"
     return Attempt(
         number,

@@ -233,7 +233,13 @@ def repair_messages(
 
 
 def unread_messages(draft: str, fault: str, wanted: Literal["plan", "patch"] = "plan") -> tuple[Message, ...]:
-    """Return the messages that ask again after an answer that is not a plan, or not a patch, at all."""
+    """Return the messages that ask again after an answer that is not a plan, or not a patch, at all.
+
+    Args:
+        draft: The answer; empty if it is not shown again.
+        fault: Why it is no plan.
+        wanted: What was asked for.
+    """
     return _again(draft, text_of("unread").format(wanted=wanted, fault=fault))
 
 

@@ -64,7 +64,13 @@ NOTHING = "it names no tool that was listed"
 
 
 def choose_tools(task: str, tools: Iterable[T], most: int = SHOWN_MAX) -> list[T]:
-    """Return the tools to show, at most `most`, by name."""
+    """Return the tools to show, by name: all, or those nearest to the words of the task.
+
+    Args:
+        task: The words.
+        tools: All tools.
+        most: The most tools to show.
+    """
     every = by_name(tools)
     return every if len(every) <= most else by_name(nearest_tools(task, every)[:most])
 
@@ -81,7 +87,13 @@ def with_writing_tools(task: str, tools: Iterable[T], shown: Sequence[T]) -> lis
 
 
 def nearest_tools(task: str, tools: Iterable[T], *, found_only: bool = False) -> list[T]:
-    """Return tools, those first that share most words with the task; with `found_only` none that share no word."""
+    """Return tools, those first that share most words with the task.
+
+    Args:
+        task: The words.
+        tools: All tools.
+        found_only: Whether tools that share no word with the task are left out.
+    """
     return ranked_by_words(task, tools, _searched_text, found_only=found_only)
 
 
@@ -185,7 +197,13 @@ async def ask_for_tools(
 
 
 def is_choice_due(task: str, tools: Iterable[Tool], choose_over: int | None) -> bool:
-    """Whether a model chooses among these tools: there are more than `choose_over`, and the choice saves tokens, or they are too many to show."""
+    """Whether a model chooses among these tools: there are more than `choose_over`, and the choice saves tokens, or they are too many to show.
+
+    Args:
+        task: The words.
+        tools: All tools.
+        choose_over: See `ask_for_tools`.
+    """
     every = by_name(tools)
     if choose_over is None or len(every) <= choose_over:
         return False
@@ -202,7 +220,13 @@ def _size(text: str, answer: AnswerForm) -> int:
 
 
 def shown_without_choice(task: str, tools: Iterable[Tool], choose_over: int | None) -> list[Tool]:
-    """Return the tools that are shown where a model does not choose: all if a choice would cost more, else those nearest to the task's words."""
+    """Return the tools that are shown where a model does not choose: all if a choice would cost more, else those nearest to the task's words.
+
+    Args:
+        task: The words.
+        tools: All tools.
+        choose_over: See `ask_for_tools`.
+    """
     every = by_name(tools)
     if choose_over is not None and choose_over < len(every) <= WIDENED_MAX:
         return every
@@ -210,7 +234,13 @@ def shown_without_choice(task: str, tools: Iterable[Tool], choose_over: int | No
 
 
 def shown_by_words(task: str, tools: Iterable[Tool], choose_over: int | None) -> list[Tool]:
-    """Return the tools that are shown for the plan if no model is asked to choose, or none gives a good answer."""
+    """Return the tools that are shown for the plan if no model is asked to choose, or none gives a good answer.
+
+    Args:
+        task: The words.
+        tools: All tools.
+        choose_over: See `ask_for_tools`.
+    """
     every = by_name(tools)
     is_due = is_choice_due(task, every, choose_over)
     chosen = choose_tools(task, every) if is_due else shown_without_choice(task, every, choose_over)

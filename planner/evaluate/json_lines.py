@@ -27,6 +27,8 @@ from ...plans.reports.nearest import did_you_mean, listing
 from ...plans.values import Json
 from ...tools.tool import Tool
 from ...tools.toolset import Toolset
+from ..traces.messages import events_of, placed_objects
+from ..traces.trace import Called, Event, Said, trace_of
 from .expected_calls import ExpectedCall, MadeCall
 
 FAULTS_SHOWN: Final = 10
@@ -179,18 +181,21 @@ def _task(entry: _Fields, number: int) -> LineTask:
         if key not in _KEYS and key not in _IGNORED_KEYS:
             hint = did_you_mean(key, _KEYS, f"known are {listing(_KEYS, len(_KEYS))}")
             raise _FaultyLine(f"found the unknown key '{key}'; {hint}")
-    messages = entry.get("messages")
-    said = _Transcript.of(messages) if messages is not None else None
-    calls = _calls(entry)
+    messages, calls, results = entry.get("messages"), _calls(entry), _results(entry.get("results"))
+    if messages is None:
+        words = _words(entry)
+    else:
+        words, said, told = _transcript(messages)
+        calls, results = said if calls is None else calls, [*results, *told]
     inputs, expect = entry.get("inputs", {}), entry.get("expect", {})
     if not isinstance(inputs, dict) or not isinstance(expect, dict):
         raise _FaultyLine("'inputs' and 'expect': expected objects")
     return LineTask(
         str(entry.get("id") or f"line-{number}"),
-        _words(entry) if said is None else said.task,
+        words,
         _functions(entry),
-        said.calls if said is not None and calls is None else calls,
-        (*_results(entry.get("results")), *(() if said is None else said.results)),
+        calls,
+        tuple(results),
         inputs,
         expect,
     )
@@ -366,54 +371,27 @@ def _result(where: str, given: Json) -> FakeResult:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class _Transcript:
-    """A conversation of a fine-tuning set: the words of the user, the calls of the assistant, and what the tools gave."""
-
-    task: str
-    calls: tuple[ExpectedCall, ...]
-    results: tuple[FakeResult, ...]
-
-    @classmethod
-    def of(cls, messages: Json) -> _Transcript:
-        words: list[str] = []
-        calls: dict[str, tuple[str, dict[str, Json]]] = {}
-        results: list[FakeResult] = []
-        listed = messages if isinstance(messages, list) else []
-        for index, each in enumerate(listed):
-            match each:
-                case {"role": "user", "content": str(text)}:
-                    if calls:
-                        raise _FaultyLine(
-                            f"'messages'[{index}]: expected one turn, found another message of the user: a set has one task a line"
-                        )
-                    words.append(text)
-                case {"role": "assistant", "tool_calls": list(made)}:
-                    for number, call in enumerate(made):
-                        where = f"'messages'[{index}].tool_calls[{number}]"
-                        id_, name, args = _made(where, call)
-                        calls[id_ or f"{index}.{number}"] = name, args
-                case {"role": "tool", "tool_call_id": str(id_), "content": content} if id_ in calls:
-                    name, args = calls[id_]
-                    results.append(FakeResult(name, _read_result(content), args))
-                case _:
-                    pass
-        if not words:
-            raise _FaultyLine("'messages': expected a message of a user, found none")
-        return cls(
-            "\n".join(words),
-            tuple(ExpectedCall.exact(name, args) for name, args in calls.values()),
-            tuple(results),
-        )
-
-
-def _made(where: str, call: Json) -> tuple[str, str, dict[str, Json]]:
-    match call:
-        case {"function": {"name": str(name), **rest}}:
-            id_ = cast("Mapping[str, Json]", call).get("id")
-            return str(id_ or ""), name, _arguments(where, cast("Json", rest.get("arguments", {})))
-        case _:
-            raise _FaultyLine(f'{where}: expected {{"function": {{"name": .., "arguments": ..}}}}')
+def _transcript(messages: Json) -> tuple[str, tuple[ExpectedCall, ...], tuple[FakeResult, ...]]:
+    """Return what the conversation of a fine-tuning set has: the words of the user, the calls of the assistant, and the results of the tools."""
+    events: list[Event] = []
+    for raw, place in placed_objects(messages, "'messages'", "a message"):
+        new = [*events_of(raw, place)]
+        is_asked = any(isinstance(each, Said) and each.role == "user" for each in new)
+        if is_asked and any(isinstance(each, Called) for each in events):
+            raise _FaultyLine(
+                f"{place}: expected one turn, found another message of the user: a set has one task a line"
+            )
+        events += new
+    trace = trace_of("'messages'", events)
+    if not trace.task:
+        raise _FaultyLine("'messages': expected a message of a user, found none")
+    made = [(call, _arguments(call.place, {} if call.args is None else call.args)) for call in trace.calls]
+    results = [
+        FakeResult(call.tool, _read_result(call.value), args)
+        for call, args in made
+        if call.outcome != "unknown"
+    ]
+    return trace.task, tuple(ExpectedCall.exact(call.tool, args) for call, args in made), tuple(results)
 
 
 def _read_result(content: Json) -> Json:

@@ -181,7 +181,7 @@ class Score:
         calls: Whether the calls that a run made are the expected ones.
         saved: Whether the expected saved plan answered the task.
         run_usage: The usage of models in the run and its patches.
-        react: What the ReAct loop came to; `None`: there was none.
+        react: The result of the ReAct loop; `None`: there was none.
         seconds: The time from the task to the plan.
         plan: The plan.
         error: Why there is no plan, or why its run gave no output.
@@ -262,7 +262,13 @@ def score_of(plan: Plan, attempts: tuple[Attempt, ...], seconds: float, expected
 
 
 def no_plan(attempts: tuple[Attempt, ...], seconds: float, error: str) -> Score:
-    """Return the score of a planning that failed."""
+    """Return the score of a planning that failed.
+
+    Args:
+        attempts: The attempts of the planning.
+        seconds: Its time.
+        error: Why there is no plan.
+    """
     return Score(
         valid=False,
         valid_first=False,
@@ -291,9 +297,10 @@ def _is_right(ran: Ran, expected: Expected) -> tuple[bool | None, bool | None]:
     wanted, calls = expected.answer, expected.calls
     has_ended = ran.failure is None
     answer = None if wanted is None else has_ended and is_answer(ran.output, wanted)
-    if calls is None or ran.calls is None:
+    # A run that failed has not made the calls, whether they were recorded or not.
+    if calls is None or (has_ended and ran.calls is None):
         return answer, None
-    return answer, has_ended and are_expected(ran.calls, calls)
+    return answer, has_ended and are_expected(ran.calls or (), calls)
 
 
 def _drafts(attempts: tuple[Attempt, ...]) -> list[Attempt]:
@@ -324,7 +331,7 @@ def _holds(output: Json, part: Json) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ReactScore:
-    """What a ReAct loop came to.
+    """The result of a ReAct loop, scored.
 
     Attributes:
         run: The loop.
@@ -648,8 +655,9 @@ async def measure(
     async def one(name: str, planner: Planner, task: EvalTask) -> Score:
         async with slots:
             rival = (rivals or {}).get(name)
-            beside = _Beside(runners.get(name), judges, tasks.library, is_rivalled=rival is not None)
-            score = await _sample(planner, task, beside)
+            # Of a task that a rival solves too, the plan is run in any case: the usage of both is compared.
+            runner = runners.get(name) if rival is not None or _is_run(task) else None
+            score = await _sample(planner, task, tasks.library, runner, judges)
             if rival is None:
                 return score
             try:
@@ -685,36 +693,29 @@ async def measure(
     return Measured(tasks.name, tuple(summaries), tuple(results), tuple(differences(runs)), found)
 
 
-@dataclass(frozen=True, slots=True)
-class _Beside:
-    """What a sample needs beside its planner and its task.
+def _is_run(task: EvalTask) -> bool:
+    """Whether something of the run of a task's plan is measured."""
+    expected = task.expected
+    is_wanted = expected.answer is not None or expected.calls is not None
+    return is_wanted or bool(task.guards) or task.swap is not None
 
-    Attributes:
-        is_rivalled: Whether the plan is run in any case, because its usage is compared.
+
+async def _sample(
+    planner: Planner, task: EvalTask, library: Sequence[SavedPlan], run: Run | None, judges: Models | None
+) -> Score:
+    """Return the score of one planning of a task, and of the run of its plan.
+
+    Args:
+        planner: The planner.
+        task: The task.
+        library: Saved plans that may answer it.
+        run: Runs the plan; `None`: the run is not looked at.
+        judges: The models of guards that ask one.
     """
-
-    run: Run | None
-    judges: Models | None
-    library: tuple[SavedPlan, ...]
-    is_rivalled: bool
-
-    def runs(self, task: EvalTask) -> bool:
-        """Whether a plan for the task is run."""
-        expected = task.expected
-        is_wanted = expected.answer is not None or expected.calls is not None
-        return self.run is not None and bool(
-            is_wanted or task.guards or task.swap is not None or self.is_rivalled
-        )
-
-
-async def _sample(planner: Planner, task: EvalTask, beside: _Beside) -> Score:
-    """Return the score of one planning of a task, and of the run of its plan."""
     begun = time.monotonic()
     try:
         # `complete=True`: a plan that still needs an input would be valid and could not be run.
-        planned = await planner.plan(
-            task.task, task.tools, inputs=task.inputs, saved=beside.library, complete=True
-        )
+        planned = await planner.plan(task.task, task.tools, inputs=task.inputs, saved=library, complete=True)
     except PlanningFailed as failure:
         attempts: tuple[Attempt, ...] = tuple(failure.attempts)
         score = no_plan(attempts, time.monotonic() - begun, str(failure))
@@ -722,13 +723,13 @@ async def _sample(planner: Planner, task: EvalTask, beside: _Beside) -> Score:
     score = score_of(planned.plan, planned.attempts, time.monotonic() - begun, task.expected)
     if (wanted := task.expected.plan) is not None:
         score = replace(score, saved=planned.source in (f"saved:{wanted}", f"adapted:{wanted}"))
-    if beside.run is None or not beside.runs(task):
+    if run is None:
         return score
     try:
-        ran = await beside.run(task, planned)
+        ran = await run(task, planned)
     except FirmplanError as failure:
         ran = Ran(None, failure=str(failure))
-    return await _with_run(score, task, ran, beside.judges)
+    return await _with_run(score, task, ran, judges)
 
 
 async def _with_run(score: Score, task: EvalTask, ran: Ran, judges: Models | None) -> Score:
@@ -739,7 +740,7 @@ async def _with_run(score: Score, task: EvalTask, ran: Ran, judges: Models | Non
         answer=answer,
         answer_first=None if answer is None else answer and not ran.patches,
         patches=ran.patches,
-        calls=False if ran.failure is not None and task.expected.calls is not None else calls,
+        calls=calls,
         run_usage=ran.usage,
         error=ran.failure,
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -20,6 +20,7 @@ from ...tools.models.completion import Usage, usage_of
 from ...tools.models.endpoint import MODES, Endpoint
 from ...tools.models.errors import ModelError, outage, timed_out
 from ...tools.models.limits import RequestBudget, RetryPolicy
+from ...tools.models.tool_calls import wire_names
 from .expected_calls import MadeCall
 
 if TYPE_CHECKING:
@@ -39,8 +40,6 @@ PROMPT: Final = (
     "You solve tasks with tools. Call a tool when you need it, read its result, and go on until the task is done. "
     "Then give the answer in words, without a call."
 )
-_NAME_MAX: Final = 64
-_NOT_IN_NAMES: Final = re.compile(r"[^a-zA-Z0-9_-]")
 
 CallTool = Callable[[str, Mapping[str, Json]], Awaitable[Json]]
 """Calls a tool and returns its result. Raises: FirmplanError: the call failed; the model reads the message."""
@@ -136,7 +135,7 @@ class _Loop:
             {"role": "system", "content": PROMPT},
             {"role": "user", "content": f"Task: {self.task.task}{inputs}"},
         ]
-        names = _wire_names(self.task.tools)
+        names = wire_names(self.task.tools)
         functions = [_function(name, tool) for name, tool in names.items()]
         budget = RequestBudget(TURNS_MAX * self.policy.tries_max, TURNS_MAX * self.timeout_s)
         # Tools are called natively; the mode is that of structured answers, which no turn asks for.
@@ -218,19 +217,6 @@ class _Loop:
         except FirmplanError as fault:
             return f"error: {fault}"
         return result if isinstance(result, str) else canonical(result).decode()
-
-
-def _wire_names(tools: Iterable[Tool]) -> dict[str, Tool]:
-    """Return the tools by names that chat APIs take: `mail.send` is `mail_send`, or another name if there is such a tool."""
-    found: dict[str, Tool] = {}
-    for tool in tools:
-        bare = _NOT_IN_NAMES.sub("_", tool.name)[:_NAME_MAX]
-        name, number = bare, 2
-        while name in found:
-            end = f"_{number}"
-            name, number = bare[: _NAME_MAX - len(end)] + end, number + 1
-        found[name] = tool
-    return found
 
 
 def _function(name: str, tool: Tool) -> dict[str, Any]:

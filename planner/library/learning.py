@@ -380,7 +380,13 @@ _NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?:[eE][+-]?\d+)?(?![\w.])")
 
 
 def with_reference(raw: _Raw, value: str | float, reference: str) -> _Raw:
-    """Return a plan with a value replaced by a reference in every template."""
+    """Return a plan with a value replaced by a reference in every template.
+
+    Args:
+        raw: The plan as JSON.
+        value: The value.
+        reference: The expression that takes its place, such as `inputs.city`.
+    """
     steps: list[_Raw] = []
     for step in cast("list[_Raw]", raw["steps"]):
         made: _Raw = {**step}

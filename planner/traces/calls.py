@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, cast
 
 from ...plans.signature import Effect, Signature, Signatures, properties_of
@@ -121,7 +121,7 @@ def read_calls(trace: Trace, tools: Signatures) -> tuple[list[Call], list[Droppe
 
 
 def _with_retries(calls: list[Call], dropped: list[Dropped]) -> list[Dropped]:
-    """Say of a failed call that the agent repeated it, where a later call of the tool succeeded."""
+    """Return the dropped calls; the reason of each says where the agent called the tool again with success."""
     made: list[Dropped] = []
     for each in dropped:
         later = next(
@@ -133,7 +133,7 @@ def _with_retries(calls: list[Call], dropped: list[Dropped]) -> list[Dropped]:
             None,
         )
         again = f"; the agent called it again ({later.traced.place})" if later is not None else ""
-        made.append(Dropped(each.traced, each.reason + again))
+        made.append(replace(each, reason=each.reason + again))
     return made
 
 

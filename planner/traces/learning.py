@@ -42,7 +42,7 @@ class Remark:
     """Something about the traces that a person should know.
 
     Attributes:
-        kind: What it is.
+        kind: The kind of remark.
         place: The call, or the step and argument.
         message: A sentence.
     """

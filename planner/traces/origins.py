@@ -67,8 +67,8 @@ class Candidate:
 
     Attributes:
         rank: Lower is better.
-        template: What would stand in the plan.
-        kind: What it is.
+        template: The template that the plan would have.
+        kind: The kind of origin.
         why: What is odd about it, as the rest of a sentence; empty if nothing is.
     """
 
@@ -83,9 +83,9 @@ class Origin:
     """The origin of one argument, or of a part of one.
 
     Attributes:
-        place: Such as `body`, or `items[0].id`.
-        kind: What it is.
-        template: What stands in the plan.
+        place: The argument, or the part of one, such as `body` or `items[0].id`.
+        kind: The kind of origin.
+        template: The template in the plan.
         why: What is odd about it, as the rest of a sentence; empty if nothing is.
         alternatives: Other explanations, the best first.
     """
@@ -106,7 +106,7 @@ class Wanted:
         name: The nearest name.
         schema: Its type.
         values: The values, one a case.
-        marker: What stands for it in templates until there is a step that makes it.
+        marker: The text in its place in templates until there is a step that makes it.
     """
 
     place: str
@@ -121,9 +121,9 @@ class Explained:
     """The template of a value, and how it was found.
 
     Attributes:
-        template: What stands in the plan; markers stand for what a model makes.
+        template: The template in the plan; markers stand for values that a model makes.
         origins: The origin of each part.
-        wanted: What a model makes.
+        wanted: The values that a model has to make.
         secrets: Argument -> value of the secrets.
     """
 
@@ -131,6 +131,12 @@ class Explained:
     origins: list[Origin] = field(default_factory=list[Origin])
     wanted: list[Wanted] = field(default_factory=list[Wanted])
     secrets: dict[str, str] = field(default_factory=dict[str, str])
+
+    def add(self, part: Explained) -> None:
+        """Add how a part of the value was found."""
+        self.origins += part.origins
+        self.wanted += part.wanted
+        self.secrets |= part.secrets
 
 
 @dataclass(slots=True)
@@ -183,7 +189,13 @@ class Explainer:
         )
 
     def candidates(self, cases: Sequence[Case], name: str, schema: Mapping[str, Json]) -> list[Candidate]:
-        """Return the origins that give the right value in all cases, the best first."""
+        """Return the origins that give the right value in all cases, the best first.
+
+        Args:
+            cases: Where the value is needed.
+            name: The name of the argument.
+            schema: Its type.
+        """
         made: dict[bytes, Candidate] = {}
         for each in self._proposed(cases, name, schema):
             key = canonical(each.template)
@@ -204,6 +216,8 @@ class Explainer:
         return is_secret(name, value) or (isinstance(value, str) and holds_secret(value, self.known.secrets))
 
     def _proposed(self, cases: Sequence[Case], name: str, schema: Mapping[str, Json]) -> Iterator[Candidate]:
+        # The first part of a rank is the tier, the lower the better: 0 a field of the loop's item, 1 the words of the user, 2 an earlier result,
+        # 3 a constant that says little, 4 a text around values, 5 to 7 what may be chance, 8 a constant that nothing explains.
         first = cases[0]
         value = first.value
         is_weak = self._is_weak(value, schema)
@@ -326,9 +340,7 @@ class Explainer:
                 made.template[cast("str", key)] = part.template
             else:
                 cast("list[Json]", made.template).append(part.template)
-            made.origins += part.origins
-            made.wanted += part.wanted
-            made.secrets |= part.secrets
+            made.add(part)
         if not keys:
             made.origins.append(Origin(place, "constant", made.template))
         return made
@@ -416,12 +428,8 @@ def _doubt_of(value: Json, schema: Mapping[str, Json]) -> str:
 
 def _is_in_results(case: Case) -> bool:
     """Whether a word of a text stands in what was known."""
-    known = str([each for name, each in case.scope.items() if name != "inputs"]).casefold()
-    inputs = str(case.scope.get("inputs", "")).casefold()
-    return any(
-        len(word) > 3 and (word in known or word in inputs)
-        for word in re.findall(r"\w+", str(case.value).casefold())
-    )
+    known = str([*case.scope.values()]).casefold()
+    return any(len(word) > 3 and word in known for word in re.findall(r"\w+", str(case.value).casefold()))
 
 
 def literal(value: Json) -> Json:

@@ -1,4 +1,4 @@
-"""What a model has to be asked: the `ask` step for the arguments of a call that nothing explains. Pure."""
+"""The `ask` steps of a learnt plan: questions to a model for the arguments of a call that nothing explains. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .inputs import type_of
 from .origins import Wanted
 
 TASK: Final = "\x00task\x00"
-"""What stands for the words of the task in prompts, until the names of the inputs are known."""
+"""The text in the place of the task's words in prompts, until the names of the inputs are known."""
 
 _ID_CHARACTERS_MAX: Final = 60
 

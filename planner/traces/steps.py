@@ -7,23 +7,24 @@ Names of inputs, and the words of the task in prompts, are placeholders until `l
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from ...errors import InputRejected
 from ...plans.checker.names import derived_id, numbered
 from ...plans.checker.templates import secret_text
+from ...plans.edit.renaming import rename_step
 from ...plans.expressions.formula import read_formula
 from ...plans.signature import parameter_schema
 from ...plans.values import Json, canonical, with_texts
 from .calls import Call, Dropped
 from .inputs import Inputs
-from .nesting import nested
 from .origins import ANSWER, Candidate, Explained, Explainer, Origin, Wanted
 from .places import Case, Place, list_at
-from .questions import Question, answer_prompt
+from .questions import TASK, Question, answer_prompt
 from .secrecy import secret_name, secrets_in
 from .selections import Choice, Known, sublist_codes
 from .trace import Trace
@@ -243,11 +244,10 @@ class StepDraft:
         inner = _Inner(scopes, [{} for _ in base])
         for groups in tools:
             self._add_inner(inner, block, groups)
-        made = nested(inner.steps, inner.ids)
-        self.plans[block] = made.plan
+        self.plans[block], args = _inner_plan(inner.steps, inner.ids)
         values: list[Json] = [[{id_: scope[id_] for id_ in inner.ids} for scope in each] for each in scopes]
         calls = [[call for groups in tools for call in groups[trace]] for trace in range(len(base))]
-        raw: dict[str, Json] = {"id": block, "plan": block, "for_each": loop.template, "args": made.args}
+        raw: dict[str, Json] = {"id": block, "plan": block, "for_each": loop.template, "args": args}
         ready = [max(call.traced.turn for call in group) for group in calls]
         origins = [loop.origin, *inner.origins]
         is_write = any(call.is_write for call in calls[0])
@@ -337,6 +337,7 @@ class StepDraft:
 
     def _scope(self, trace: int, turn: int) -> dict[str, Json]:
         """Return what was known in a trace before a turn."""
+        # Calls of one turn were made together: none of them knew the result of another.
         known = {made.id: made.values[trace] for made in self.steps if made.ready[trace] < turn}
         return {**known, "inputs": cast("Json", self.known.inputs.scopes[trace])}
 
@@ -411,9 +412,7 @@ class StepDraft:
                 given = [cast("dict[str, Json]", case.value) for case in cases]
             part = self._explainer.explain([case.part(name) for case in cases], name, schema)
             cast("dict[str, Json]", made.template)[name] = part.template
-            made.origins += part.origins
-            made.wanted += part.wanted
-            made.secrets |= part.secrets
+            made.add(part)
         for place, value in made.secrets.items():
             self._keep_secret(made, place, value)
         return made
@@ -449,6 +448,7 @@ class StepDraft:
         scopes = self._scopes(groups)
         best: tuple[tuple[int, ...], _Loop] | None = None
         tried = 0
+        # The trace with the most calls decides which lists are tried: a list that is too short there is the wrong one.
         first = max(range(len(groups)), key=lambda trace: len(groups[trace]))
         for source, _ in self.known.indexes.lists(scopes[first]):
             walked = [
@@ -473,6 +473,7 @@ class StepDraft:
             explained = self._arguments(loop.calls, loop)
             if not any(_uses_item(each.template) for each in explained.origins):
                 continue
+            # The better loop leaves less to a model, then less unexplained, and then explains more by its item.
             rank = (
                 len(explained.wanted),
                 sum(each.kind == "unexplained" for each in explained.origins),
@@ -502,6 +503,7 @@ class StepDraft:
         )
         chosen: list[int] = []
         left = list(range(len(elements)))
+        # Each call takes the first element that is left and shares a value with it, so that no element is used twice.
         for call in group:
             wanted = _leaves(call.args) - common
             number = next((each for each in left if wanted & keys[each]), None)
@@ -678,3 +680,49 @@ _WORD: Final = re.compile(r"[^\W_]{4,}|\d[\d.,]*\d")
 def _words_of(value: object) -> set[str]:
     """Return the words and numbers in a value that are long enough to say something."""
     return {found.casefold() for found in _WORD.findall(str(value))}
+
+
+# --- Steps as an inner plan. They are found with the names of the outer plan in scope, and an inner plan sees none of them: each outer name that they
+# use becomes an input of the inner plan, and the step that runs it hands the value over.
+
+_OUTER: Final = "outer__"
+_TASK_INPUT: Final = "task_words"
+_OWN_NAMES: Final = {"item": "element", "index": "position"}
+"""Names of a loop, which mean something else in an inner plan, and the inputs that have their values."""
+
+
+def _inner_plan(
+    steps: Sequence[Mapping[str, Json]], ids: Sequence[str]
+) -> tuple[dict[str, Json], dict[str, Json]]:
+    """Return steps as an inner plan whose output has the value of each step, by its id; and the arguments that the step which runs it hands over.
+
+    Args:
+        steps: The steps, with outer names in their templates.
+        ids: The ids of the steps whose values are the output.
+    """
+    body: dict[str, Any] = {
+        "steps": json.loads(json.dumps(steps)),
+        "output": {id_: f"${{{id_}}}" for id_ in ids},
+    }
+    formula, _ = read_formula([dict(step) for step in steps])
+    own = {str(step["id"]) for step in steps}
+    outer = sorted(formula.names - own - {"inputs"})
+    names = {name: _OWN_NAMES.get(name, name) for name in outer}
+    for name in outer:
+        rename_step(body, name, f"{_OUTER}{name}")
+    handed = {f"{_OUTER}{name}": f"inputs.{inner}" for name, inner in names.items()}
+    args: dict[str, Json] = {inner: f"${{{name}}}" for name, inner in names.items()}
+    args |= {name: f"${{inputs.{name}}}" for name in sorted(formula.inputs)}
+    if TASK in json.dumps(steps, ensure_ascii=False).replace("\\u0000", "\x00"):
+        # The words of the task name inputs of the outer plan.
+        handed[TASK], args[_TASK_INPUT] = f"${{inputs.{_TASK_INPUT}}}", TASK
+    declared: dict[str, Json] = {name: {} for name in args}
+    # The longest first: one name may begin as another does.
+    names_handed = sorted(handed, key=len, reverse=True)
+
+    def inside(text: str) -> str:
+        for name in names_handed:
+            text = text.replace(name, handed[name])
+        return text
+
+    return {"inputs": declared, **cast("dict[str, Json]", with_texts(body, inside))}, args

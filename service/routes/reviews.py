@@ -27,7 +27,7 @@ from ..schemas import (
     TracebacksView,
     VerificationView,
 )
-from .runs import Served, StrictRoute, answer, answer_heads, unknown_step
+from .runs import Served, StrictRoute, answer, answer_heads, get_run_with
 
 if TYPE_CHECKING:
     from ...executor import Run
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 review_router = APIRouter(prefix="/v1/runs", route_class=StrictRoute, tags=["review"])
 
+StepPath = Annotated[str, Query(description="The path of the step.")]
+ArtifactDigest = Annotated[str, InPath(pattern="^sha256:[0-9a-f]{64}$")]
 FILE_TYPE = "application/octet-stream"
 """The media type of all files: a run's document says what an artifact is."""
 PREVIEW_ROWS_MAX: Final = 100
@@ -58,13 +60,9 @@ _UNTRUSTED_FILE = {
 
 
 @review_router.get("/{run_id}/log", response_model=StepLogView, summary="Get what a step logged")
-async def get_log(
-    run_id: str, served: Served, step: Annotated[str, Query(description="The path of the step.")]
-) -> Response:
+async def get_log(run_id: str, served: Served, step: StepPath) -> Response:
     """Answer with the last lines that the step logged in this process (`ctx.log`); they are not stored."""
-    run = await served.engine.get(run_id)
-    if step not in run.steps:
-        raise unknown_step(run, step)
+    await get_run_with(served, run_id, step)
     return answer({"run": run_id, "step": step, "lines": served.logs.of(run_id, step)})
 
 
@@ -75,13 +73,9 @@ async def get_graph(run_id: str, served: Served) -> Response:
 
 
 @review_router.get("/{run_id}/call", response_model=CallDetailsView, summary="Get what a step called")
-async def get_call(
-    run_id: str, served: Served, step: Annotated[str, Query(description="The path of the step.")]
-) -> Response:
+async def get_call(run_id: str, served: Served, step: StepPath) -> Response:
     """Answer with every argument of the call, complete, and where its untrusted data is from."""
-    run = await served.engine.get(run_id)
-    if step not in run.steps:
-        raise unknown_step(run, step)
+    await get_run_with(served, run_id, step)
     return answer((await served.engine.call_details(run_id, step)).to_dict())
 
 
@@ -97,9 +91,7 @@ async def explain_run(
     if step is None:
         found = await served.engine.explain_all(run_id)
     else:
-        run = await served.engine.get(run_id)
-        if step not in run.steps:
-            raise unknown_step(run, step)
+        await get_run_with(served, run_id, step)
         found = [await served.engine.explain(run_id, step)]
     return answer({"run": run_id, "steps": [each.to_dict() for each in found]})
 
@@ -151,15 +143,13 @@ async def export_run(run_id: str, served: Served) -> Response:
     responses=_FILE,
     summary="Get the bytes of an artifact",
 )
-async def get_artifact(
-    run_id: str, digest: Annotated[str, InPath(pattern="^sha256:[0-9a-f]{64}$")], served: Served
-) -> Response:
+async def get_artifact(run_id: str, digest: ArtifactDigest, served: Served) -> Response:
     """Answer with the bytes of an artifact in the run's inputs, output or steps."""
     found = _expect_artifact(await served.engine.get(run_id), digest)
     pieces = served.engine.stream_artifact(found)
     first, name, size = await anext(pieces, b""), str(found["name"] or digest), int(str(found["size"]))
     if len(first) >= size:
-        return _file(first, name)
+        return Response(first, media_type=FILE_TYPE, headers=_file_headers(name))
 
     async def rest() -> AsyncIterator[bytes]:
         yield first
@@ -178,7 +168,7 @@ async def get_artifact(
 )
 async def preview_artifact(
     run_id: str,
-    digest: Annotated[str, InPath(pattern="^sha256:[0-9a-f]{64}$")],
+    digest: ArtifactDigest,
     served: Served,
     rows: Annotated[int, Query(ge=1, le=PREVIEW_ROWS_MAX, description="How many rows.")] = 10,
 ) -> Response:
@@ -213,10 +203,6 @@ def _expect_artifact(run: Run, digest: str) -> dict[str, Json]:
             f"run {run.id} has no artifact {digest}: expected one of its inputs, its output or the outputs of its steps",
         )
     return found
-
-
-def _file(data: bytes, name: str) -> Response:
-    return Response(data, media_type=FILE_TYPE, headers=_file_headers(name))
 
 
 def _file_headers(name: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The routes of the HTTP API: runs, steps, plans and tools, and what watches the server.
+"""The routes of runs and their steps, what watches the server, and what all routes share.
 
 A handler answers with the engine's own documents (`to_dict`); `schemas.py` describes them. Request bodies are parsed as plans and inputs
 are parsed everywhere else: the standard parser accepts NaN, takes the last of two equal keys and rounds long integers, so that a plan
@@ -16,11 +16,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from http import HTTPStatus
-from typing import Annotated, Any, Final, cast, get_type_hints
+from typing import Annotated, Any, Final, get_type_hints
 
 import orjson
-from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
-from fastapi import Path as InPath
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.routing import APIRoute
@@ -29,7 +28,7 @@ from starlette.types import Message, Receive, Scope, Send
 from typing_extensions import override
 
 from ...engine import Engine
-from ...errors import DECIDED, OWN_RUN, FirmplanError, InputRejected, PlanningFailed, StoreError
+from ...errors import DECIDED, OWN_RUN, InputRejected, StoreError
 from ...executor import Event, Run, RunFilter
 from ...executor.lru_cache import IdentityCache
 from ...executor.runs.run import run_json
@@ -38,7 +37,7 @@ from ...plans import Json, NotJson, Plan, canonical, parse, value_problems
 from ..auth import heads_of
 from ..callers import LOOK_S, SCOPES, Caller, ScopedRoute, caller_of
 from ..metrics import MEDIA_TYPE, Metrics
-from ..problems import Refusal, expect_known_query, on_firmplan_error, on_http_error
+from ..problems import Refusal, expect_known_query
 from ..run_queue import RunQueue, Submission
 from ..schemas import (
     AnswerBody,
@@ -47,24 +46,15 @@ from ..schemas import (
     DenyBody,
     ForkBody,
     HealthView,
-    MeView,
     NamedStepView,
-    PlanGraphView,
-    PlanHistoryView,
-    PlannedTaskView,
-    PlanTaskBody,
-    ReportView,
     ResolveBody,
     ResumeBody,
     RetryBody,
     RunBody,
     RunPageView,
     RunView,
-    SavedPlansView,
-    SavedPlanView,
     TaskAnswerBody,
     TaskBody,
-    ToolsView,
     WaitingView,
 )
 from ..step_logs import StepLogs
@@ -304,15 +294,21 @@ async def submit_run(
     """Answer with the queued run, which is durable before the answer; a plan with faults is refused."""
     plan: Plan | dict[str, Any] | None = body.plan
     if plan is None:
-        name = body.plan_name or body.plan_digest or ""
-        plan = await served.engine.find_plan(caller_of(request).plan(name))
-        if plan is None:
-            raise Refusal(
-                HTTPStatus.NOT_FOUND, "unknown-plan", f"no plan is saved as {name!r}; see GET /v1/plans"
-            )
+        caller = caller_of(request)
+        plan = await get_plan_of(caller, served, body.plan_name or body.plan_digest or "")
         if body.plan_name:  # another server may have saved it
-            served.metrics.name_plan(plan.digest, caller_of(request).plan(body.plan_name))
+            served.metrics.name_plan(plan.digest, caller.plan(body.plan_name))
     return await _accept(request, served, plan, body, idempotency_key)
+
+
+async def get_plan_of(caller: Caller, served: ServedEngine, name: str) -> Plan:
+    """Return a saved plan by its name or digest. Raises: Refusal: 404, there is none."""
+    plan = await served.engine.find_plan(caller.plan(name))
+    if plan is None:
+        raise Refusal(
+            HTTPStatus.NOT_FOUND, "unknown-plan", f"no plan is saved as {name!r}; see GET /v1/plans"
+        )
+    return plan
 
 
 async def _filter(
@@ -408,8 +404,7 @@ async def get_events(
         return Response(status_code=HTTPStatus.NO_CONTENT)
     events = served.engine.events(run_id, after=seen)
     stream = event_stream(events, served.closing, caller.is_valid)
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+    return StreamingResponse(stream, media_type="text/event-stream", headers=UNBUFFERED)
 
 
 @run_router.post("/runs/{run_id}/replay", response_model=RunView, summary="Replay a run strictly")
@@ -453,17 +448,8 @@ async def fork_run(run_id: str, served: Served, caller: Asking, body: ForkBody |
     options = body or ForkBody()
     await served.engine.get(run_id)
     await served.queue.check_queue()
-    fork = await served.engine.submit_fork(
-        run_id,
-        at=options.at,
-        set=options.set,
-        inputs=options.inputs,
-        plan=options.plan,
-        allow_writes=options.allow_writes,
-        run_id_new=options.run_id_new,
-        deadline=options.deadline,
-        submitter=caller.submitter,
-    )
+    # The fields of the body are the options of the engine, by their names.
+    fork = await served.engine.submit_fork(run_id, **dict(options), submitter=caller.submitter)
     served.queue.adopt(fork.id)
     return _submitted(fork)
 
@@ -481,13 +467,7 @@ async def retry_run(run_id: str, served: Served, caller: Asking, body: RetryBody
     run = await served.engine.get(run_id)
     await served.queue.check_queue()
     try:
-        retried = await served.engine.submit_retry(
-            run_id,
-            run_id_new=options.run_id_new,
-            replan=options.replan,
-            deadline=options.deadline,
-            submitter=caller.submitter,
-        )
+        retried = await served.engine.submit_retry(run_id, **dict(options), submitter=caller.submitter)
     except InputRejected as error:
         if run.status in GONE_WRONG:
             raise
@@ -537,22 +517,17 @@ async def _accept(
         # The digest is of the canonical body: a client may serialize a repeated request with its keys in another order.
         canonical_body = canonical(await request.json())
         digest = hashlib.sha256(request.url.path.encode() + b"\n" + canonical_body).hexdigest()
-    budget = body.budget.amounts() if body.budget else None
-    run = await served.queue.accept(
-        Submission(
-            what,
-            body.inputs,
-            budget,
-            f"{caller.id}\n{key}" if key else None,
-            digest,
-            stream,
-            caller.submitter,
-            body.deadline,
-            body.returns,
-            body.priority,
-        )
-    )
-    return _submitted(run)
+    options = {
+        "inputs": body.inputs,
+        "budget": body.budget.amounts() if body.budget else None,
+        "stream": stream,
+        "submitter": caller.submitter,
+        "deadline": body.deadline,
+        "returns": body.returns,
+        "priority": body.priority,
+    }
+    own_key = f"{caller.id}\n{key}" if key else None
+    return _submitted(await served.queue.accept(Submission(what, own_key, digest, options)))
 
 
 _WRITTEN: Final = IdentityCache[Plan, orjson.Fragment](32)
@@ -613,6 +588,8 @@ KEEPALIVE_S = 15.0
 """Seconds between comment lines, which keep proxies from closing a quiet stream and detect clients that have left."""
 EVENT_DIGITS_MAX = 18
 """Digits of an event's number: a longer text is no number of an event, and beyond thousands of digits none that Python reads."""
+UNBUFFERED: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+"""Headers of a stream, which no proxy may hold back."""
 RETRY_MS = 1_000
 """Milliseconds until a browser reconnects after the stream has ended."""
 
@@ -674,9 +651,7 @@ step_router = APIRouter(prefix="/v1/runs/{run_id}/steps", route_class=StrictRout
 @step_router.get("/{path:path}", response_model=NamedStepView, summary="Get a step, item or iteration")
 async def get_step(run_id: str, path: str, served: Served) -> Response:
     """Answer with the step as it stands."""
-    run = await served.engine.get(run_id)
-    if path not in run.steps:
-        raise unknown_step(run, path)
+    run = await get_run_with(served, run_id, path)
     return answer({"run": run.id, "path": path, **run.steps[path].to_dict()})
 
 
@@ -731,9 +706,7 @@ async def _decided(
     try:
         run = await decision
     except InputRejected as error:
-        current = await served.engine.get(run_id)
-        if path not in current.steps:
-            raise unknown_step(current, path) from error
+        current = await get_run_with(served, run_id, path)
         if error.code == OWN_RUN or (current.steps[path].status == status and error.code != DECIDED):
             raise
         raise _conflict(error) from error
@@ -741,279 +714,18 @@ async def _decided(
     return answer(run.to_dict())
 
 
-def unknown_step(run: Run, path: str) -> Refusal:
-    """Return the refusal of a request about a step that a run does not have."""
-    known = ", ".join(list(run.steps)[:10]) or "none yet"
-    return Refusal(
-        HTTPStatus.NOT_FOUND, "unknown-step", f"run {run.id} has no step {path!r}; its steps are {known}"
-    )
+async def get_run_with(served: ServedEngine, run_id: str, path: str) -> Run:
+    """Return a run that has a step of that path. Raises: Refusal: 404, it has none."""
+    run = await served.engine.get(run_id)
+    if path not in run.steps:
+        known = ", ".join(list(run.steps)[:10]) or "none yet"
+        raise Refusal(
+            HTTPStatus.NOT_FOUND, "unknown-step", f"run {run.id} has no step {path!r}; its steps are {known}"
+        )
+    return run
 
 
 answer_heads(step_router)
-
-
-# --- Plans and tools: check, save and list them. Nothing here runs a plan.
-
-
-plan_router = APIRouter(prefix="/v1", route_class=StrictRoute, tags=["plans"])
-
-WITH_ETAG: dict[int | str, dict[str, Any]] = {
-    200: {
-        "headers": {
-            "ETag": {"description": "The digest of the plan's text, in quotes.", "schema": {"type": "string"}}
-        }
-    }
-}
-IfMatch = Annotated[
-    str | None,
-    Header(description='Save the plan only in the place of the one with this ETag: `"sha256:.."`.'),
-]
-IfNoneMatch = Annotated[
-    str | None,
-    Header(
-        description="`*`: save the plan only if none has the name. An ETag: answer only if the plan is another one."
-    ),
-]
-PlanBody = Annotated[
-    dict[str, Any],
-    Body(
-        description='A plan, or `{"plan": a plan}`; to be checked also `{"plan": "JSON or YAML"}`.',
-        examples=[{"firmplan": 1, "steps": [{"id": "x", "set": 1}]}],
-    ),
-]
-
-
-@plan_router.post(
-    "/tasks:plan",
-    response_model=PlannedTaskView,
-    responses={
-        200: {
-            "description": "The plan; with `stream` server-sent events: `draft`, and at the end `plan` or `problem`",
-            "content": {"text/event-stream": {}},
-        }
-    },
-    summary="Plan a task in words, and run nothing",
-)
-async def plan_task(body: PlanTaskBody, request: Request, served: Served, caller: Asking) -> Response:
-    """Answer with the plan and its check. A run of this plan needs no model for planning again."""
-    if not body.stream:
-        return answer(await _planned_task(served, caller, body))
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(
-        _planning(request, served, caller, body), media_type="text/event-stream", headers=headers
-    )
-
-
-async def _planned_task(
-    served: ServedEngine, caller: Caller, body: PlanTaskBody, heard: Callable[[Plan], None] | None = None
-) -> dict[str, Any]:
-    """Return the plan of a task, and its check. Raises: Refusal: 422, there is no plan; the detail says why."""
-    try:
-        plan = await served.engine.plan(
-            body.task, inputs=body.inputs, tenant=caller.tenant, heard=heard, returns=body.returns
-        )
-    except PlanningFailed as error:
-        raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, error.code, error.message) from error
-    report = await served.engine.check_plan(plan, tenant=caller.tenant)
-    return {"plan": plan.to_dict(), "report": report.to_dict()}
-
-
-async def _planning(
-    request: Request, served: ServedEngine, caller: Caller, body: PlanTaskBody
-) -> AsyncIterator[str]:
-    """Yield a partial plan whenever it has grown, then the plan or why there is none. A client that leaves ends the planning."""
-    drafts: asyncio.Queue[Plan] = asyncio.Queue()
-    planned = asyncio.ensure_future(_planned_task(served, caller, body, drafts.put_nowait))
-    stop = asyncio.ensure_future(served.closing.wait())
-    coming = asyncio.ensure_future(drafts.get())
-    try:
-        yield ": planning\n\n"
-        while not served.closing.is_set():
-            await asyncio.wait(
-                (planned, stop, coming), timeout=KEEPALIVE_S, return_when=asyncio.FIRST_COMPLETED
-            )
-            if coming.done():
-                yield _named_event("draft", {"plan": coming.result().to_dict()})
-                coming = asyncio.ensure_future(drafts.get())
-            elif planned.done():
-                try:
-                    yield _named_event("plan", planned.result())
-                except (Refusal, FirmplanError) as error:
-                    refuse = on_http_error if isinstance(error, Refusal) else on_firmplan_error
-                    refused = await refuse(request, error)
-                    yield _named_event("problem", json.loads(bytes(refused.body)))
-                return
-            else:
-                yield ": still here\n\n"
-    finally:
-        for task in (planned, stop, coming):
-            task.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await task
-
-
-def _named_event(name: str, document: object) -> str:
-    return f"event: {name}\ndata: {json.dumps(document, ensure_ascii=False, separators=(',', ':'))}\n\n"
-
-
-@plan_router.post(
-    "/plans:check", response_model=ReportView, summary="Check a plan against this server's tools"
-)
-async def check_plan(body: PlanBody, served: Served, caller: Asking) -> Response:
-    """Answer with the report, also for a plan with faults."""
-    text = body.get("plan")
-    is_text = isinstance(text, str) and set(body) == {"plan"}
-    plan = cast("str", text) if is_text else _plan_in(body)
-    report = await served.engine.check_plan(plan, tenant=caller.tenant)
-    return answer(report.to_dict())
-
-
-@plan_router.post("/plans:graph", response_model=PlanGraphView, summary="Get the graph of a plan")
-async def graph_plan(body: PlanBody, served: Served, caller: Asking) -> Response:
-    """Answer with the steps of the plan, what each does and waits for; the plan may have faults, but it has the shape of a plan."""
-    return answer(await served.engine.plan_graph(_plan_in(body), tenant=caller.tenant))
-
-
-@plan_router.put(
-    "/plans/{name}", response_model=SavedPlanView, responses=WITH_ETAG, summary="Save a plan under a name"
-)
-async def save_plan(
-    name: str,
-    body: PlanBody,
-    served: Served,
-    caller: Asking,
-    if_match: IfMatch = None,
-    if_none_match: IfNoneMatch = None,
-) -> Response:
-    """Save the plan, which has to pass its check; an earlier plan of that name stays reachable by its digest."""
-    replaces = _replaced(if_match, if_none_match)
-    saved = await served.engine.save_plan(
-        caller.plan(name), _plan_in(body), replaces=replaces, by=caller.name or ""
-    )
-    served.metrics.name_plan(saved.plan.digest, saved.name)
-    return answer(_summary(name, saved.plan), headers=_etag(saved.plan))
-
-
-@plan_router.delete("/plans/{name}", status_code=204, summary="Delete a saved plan")
-async def delete_plan(name: str, served: Served, caller: Asking, if_match: IfMatch = None) -> Response:
-    """Delete the plan, and answer with 204; its history stays, and plans that name it by its digest still find it."""
-    await served.engine.delete_plan(
-        caller.plan(name), replaces=_replaced(if_match, None), by=caller.name or ""
-    )
-    return Response(status_code=HTTPStatus.NO_CONTENT)
-
-
-@plan_router.get(
-    "/plans/{name}/history", response_model=PlanHistoryView, summary="List the versions of a saved plan"
-)
-async def list_versions(name: str, served: Served, caller: Asking) -> Response:
-    """Answer with the versions, newest first, also of a name that was deleted."""
-    versions = await served.engine.plan_history(caller.plan(name))
-    return answer({"name": name, "versions": [each.to_dict() for each in versions]})
-
-
-@plan_router.get(
-    "/plans/{name}/history/{digest}",
-    response_model=dict[str, Any],
-    responses=WITH_ETAG,
-    summary="Get one version of a saved plan",
-)
-async def get_version(
-    name: str,
-    digest: Annotated[str, InPath(description="The `digest` or `text_digest` of a version.")],
-    served: Served,
-    caller: Asking,
-) -> Response:
-    """Answer with the plan of that digest, of several the newest. `PUT` it to restore it."""
-    plan = await served.engine.plan_version(caller.plan(name), digest)
-    return answer(plan.to_dict(), headers=_etag(plan))
-
-
-@plan_router.get(
-    "/plans/{name}",
-    response_model=dict[str, Any],
-    responses={**WITH_ETAG, 304: {"description": "The client has this plan already"}},
-    summary="Get a saved plan by name or digest",
-)
-async def get_plan(name: str, served: Served, caller: Asking, if_none_match: IfNoneMatch = None) -> Response:
-    """Answer with the plan itself."""
-    plan = await served.engine.find_plan(caller.plan(name))
-    if plan is None:
-        raise Refusal(
-            HTTPStatus.NOT_FOUND, "unknown-plan", f"no plan is saved as {name!r}; see GET /v1/plans"
-        )
-    etag = _etag(plan)
-    if if_none_match is not None and etag["ETag"] in (each.strip() for each in if_none_match.split(",")):
-        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=etag)
-    return answer(plan.to_dict(), headers=etag)
-
-
-@plan_router.get("/plans", response_model=SavedPlansView, summary="List saved plans")
-async def list_plans(served: Served, caller: Asking) -> Response:
-    """Answer with the names, in order, and what each takes; a key without a tenant gets those of tenants, too, as `TENANT:NAME`."""
-    tenant = caller.tenant or None
-    plans = await served.engine.list_plans(tenant=tenant)
-    uses = await served.engine.plan_uses(tenant=tenant)
-    return answer(
-        {"plans": [{**_summary(each.name, each.plan), **uses[each.name].to_dict()} for each in plans]}
-    )
-
-
-@plan_router.get("/tools", response_model=ToolsView, summary="List this server's tools", tags=["tools"])
-async def list_tools(served: Served) -> Response:
-    """Answer with every tool's signature, by name."""
-    return answer({"tools": served.engine.tools.to_list()})
-
-
-@plan_router.get("/me", response_model=MeView, summary="Say who asks", tags=["keys"])
-async def get_me(caller: Asking) -> Response:
-    """Answer with the name, the scopes and the tenant of the request's key; every key may ask."""
-    return answer(caller.to_dict())
-
-
-def _plan_in(body: dict[str, Any]) -> dict[str, Any]:
-    """Return the plan that the body is, or holds under `plan`; a plan has no such key of its own."""
-    inner = body.get("plan")
-    return cast("dict[str, Any]", inner) if isinstance(inner, dict) and set(body) == {"plan"} else body
-
-
-def _etag(plan: Plan) -> dict[str, str]:
-    # A plan's own digest leaves prose out: another task under the same tag would be lost by who saves, and never seen by who reads.
-    return {"ETag": f'"{plan.text_digest}"'}
-
-
-def _replaced(if_match: str | None, if_none_match: str | None) -> str | None:
-    """Return the digest, of its text, of the plan that may be replaced; empty: none; `None`: any.
-
-    Raises:
-        Refusal: A header is none that this server understands.
-    """
-    if if_none_match is not None:
-        if if_none_match.strip() != "*" or if_match is not None:
-            raise _misfit(
-                "If-None-Match: expected *, alone, to save a plan only if none has the name", if_none_match
-            )
-        return ""
-    if if_match is None:
-        return None
-    tag = if_match.strip()
-    if len(tag) < 3 or tag[0] != '"' or tag[-1] != '"' or "," in tag:
-        raise _misfit(
-            'If-Match: expected the ETag of the plan that is to be replaced, such as "sha256:..", in quotes',
-            tag,
-        )
-    return tag[1:-1]
-
-
-def _misfit(expected: str, found: str) -> Refusal:
-    return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-request", f"{expected}; found {found!r}")
-
-
-def _summary(name: str, plan: Plan) -> dict[str, Any]:
-    return {"name": name, "digest": plan.digest, "task": plan.task, "inputs": dict(plan.inputs)}
-
-
-answer_heads(plan_router)
 
 
 # --- Watching: health and counters.

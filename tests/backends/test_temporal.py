@@ -21,7 +21,7 @@ from firmplan.backends.temporal.backend import FAIRNESS_KEY_BYTES_MAX, Gate
 from firmplan.backends.temporal.workflow import TENANT
 from firmplan.errors import ConfigError, StoreError
 from firmplan.executor.journal.toolset_lock import digest_of_toolset
-from firmplan.executor.runs import stranded
+from firmplan.executor.runs import watch
 from structlog.testing import capture_logs
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
@@ -158,7 +158,7 @@ async def test_a_server_that_was_away_loses_nothing(
     temporal_server, backend, postgres_url, tmp_path, monkeypatch
 ):
     """Runs under way go on without Temporal; what was submitted and decided meanwhile is handed over once the server is there again."""
-    monkeypatch.setattr(stranded, "SETTLED_S", 0.0)
+    monkeypatch.setattr(watch, "SETTLED_S", 0.0)
     monkeypatch.setattr(worker, "SWEEP_S", 0.5)
     async with submitting(backend, postgres_url) as front, working(backend, postgres_url):
         held = (await front.submit(held_and_noted(tmp_path, "held"))).id

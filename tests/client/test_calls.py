@@ -8,6 +8,7 @@ import inspect
 import json
 import pickle
 import threading
+import time
 from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -113,6 +114,40 @@ def _deep():
     for _ in range(100_000):
         value = [value]
     return value
+
+
+def test_schedules_are_made_changed_and_removed(server, client):
+    """Each call returns what the server says; the values are those of an engine."""
+    client.save_plan("addition", PLAN)
+    options = {"every": "1h", "inputs": {"a": 1}, "priority": 2, "paused": True, "start": 4_000_000_000.5}
+    made = client.add_schedule("hourly", "addition", **options)
+    assert (made.name, made.every, made.priority, made.revision, made.paused) == ("hourly", 3600, 2, 1, True)
+    with pytest.raises(InputRejected) as taken:
+        client.add_schedule("hourly", "addition", every=60, inputs={"a": 1})
+    assert taken.value.code == "replaced"
+    changed = client.add_schedule(
+        "hourly", "addition", cron="0 8 * * *", tz="Europe/Rome", inputs={"a": 1}, replaces=1
+    )
+    assert (changed.every, changed.tz, changed.revision, changed.paused) == (None, "Europe/Rome", 2, False)
+    assert client.list_schedules() == [client.get_schedule("hourly")] == [changed]
+    assert client.preview_schedule(cron="0 8 * * *", tz="Europe/Rome", count=2) == changed.next_times(
+        changed.created, 2
+    )
+    assert client.pause_schedule("hourly").paused
+    assert not client.resume_schedule("hourly").paused
+    often = client.add_schedule("hourly", "addition", every=1, inputs={"a": 1}, replaces=-1)
+    assert often.revision == 5
+    until = time.monotonic() + 30
+    while not (fires := client.schedule_fires("hourly", limit=1)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert (
+        fires[0].to_dict() == told(server, f"/v1/schedules/hourly/fires?before={fires[0].at + 1}")["fires"][0]
+    )
+    client.remove_schedule("hourly")
+    for call in (client.get_schedule, client.remove_schedule, client.schedule_fires):
+        with pytest.raises(InputRejected) as unknown:
+            call("hourly")
+        assert unknown.value.code == "unknown-schedule"
 
 
 @pytest.mark.parametrize(

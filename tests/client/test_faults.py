@@ -101,6 +101,22 @@ def test_a_stream_that_brings_nothing_ends_with_an_error(connect, proxy):
     assert pauses
 
 
+def test_a_lost_answer_about_a_schedule_is_no_error(proxy, through, client):
+    """A repeated request finds that the schedule is as it asked for; a schedule of somebody else stays an error."""
+    client.save_plan("addition", PLAN)
+    proxy.lost_method = b"PUT"
+    for replaces, cron in ((None, "0 8 * * *"), (1, "0 9 * * *")):
+        proxy.lose = 1
+        made = through.add_schedule("daily", "addition", cron=cron, inputs={"a": 1}, replaces=replaces)
+        assert (proxy.lose, made) == (0, client.get_schedule("daily"))
+    proxy.lose = 1
+    with pytest.raises(InputRejected, match="found revision 2"):
+        through.add_schedule("daily", "addition", cron="0 7 * * *", inputs={"a": 1}, replaces=1)
+    proxy.lose, proxy.lost_method = 1, b"DELETE"
+    through.remove_schedule("daily")
+    assert (proxy.lose, client.list_schedules()) == (0, [])
+
+
 def test_a_lost_answer_makes_one_run(server, proxy, through):
     """Of a submission, a fork and a retry: the request is repeated, and the server knows it."""
     before = len(runs_of(server))

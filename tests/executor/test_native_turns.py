@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 from firmplan import Engine, Model, ToolError, tool
-from firmplan.executor.agent_loop import AgentLoop
+from firmplan.executor.loops import AgentLoop
 from firmplan.plans.expressions.formula import read_formula
 from firmplan.plans.program.program import RunAgent
 from firmplan.testing import HttpError, ScriptedModel, Text, ToolCall, ToolCalls, Truncated, unmarked

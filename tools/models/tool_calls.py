@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from ...plans.immutable import immutable
 from ...plans.values import Json, NotJson, canonical, parse
@@ -32,6 +32,8 @@ from .marks import DATA_NOTE, Data, cut_spans, mark
 if TYPE_CHECKING:
     from ...plans.program.program import AgentTurn, AgentTurns
     from ...plans.signature import Signature
+
+S = TypeVar("S", bound="Signature")
 
 ANSWER: Final = "answer"
 """The name of the tool that gives the result, unless the agent has a tool of that name."""
@@ -100,10 +102,7 @@ class NativeTurn:
     @cached_property
     def names(self) -> dict[str, str]:
         """The name of each tool at the endpoint -> its name in plans."""
-        found: dict[str, str] = {}
-        for tool in self.told.tools:
-            found[_free(_NOT_IN_NAMES.sub("_", tool.name)[:NAME_CHARACTERS_MAX], found)] = tool.name
-        return found
+        return {name: tool.name for name, tool in wire_names(self.told.tools).items()}
 
     @cached_property
     def answer(self) -> AnswerForm:
@@ -353,6 +352,14 @@ def _is_closed(schema: Mapping[str, Json]) -> bool:
     if not isinstance(properties, dict):
         return "additionalProperties" in schema and not required
     return set(properties) == set(map(str, required)) and bool(properties or "additionalProperties" in schema)
+
+
+def wire_names(tools: Iterable[S]) -> dict[str, S]:
+    """Return tools by names that endpoints take: `mail.send` is `mail_send`, or another name if there is such a tool."""
+    found: dict[str, S] = {}
+    for tool in tools:
+        found[_free(_NOT_IN_NAMES.sub("_", tool.name)[:NAME_CHARACTERS_MAX], found)] = tool
+    return found
 
 
 def _free(name: str, taken: Mapping[str, object]) -> str:

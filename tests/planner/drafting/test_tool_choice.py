@@ -8,7 +8,7 @@ import json
 import pytest
 from firmplan import ConfigError, Plan, Planner, PlanningFailed, SavedPlan, Tool
 from firmplan.planner.drafting.prompt import choosing_messages
-from firmplan.planner.drafting.signatures import choice_line
+from firmplan.planner.drafting.signatures import choice_lines
 from firmplan.planner.drafting.tool_choice import (
     ALWAYS_SHOWN,
     CANDIDATES_CHARACTERS_MAX,
@@ -273,9 +273,9 @@ def test_what_does_not_fit_is_left_out_by_words():
         for each in TOOLS
     ]
     listed = candidates("Approve an invoice", many)
-    assert sum(len(choice_line(each)) + 1 for each in listed) <= CANDIDATES_CHARACTERS_MAX
+    assert sum(len(line) + 1 for line in choice_lines(listed)) <= CANDIDATES_CHARACTERS_MAX
     assert {f"approve_invoice_{n}" for n in range(9)} <= {each.name for each in listed}
-    assert choice_line(many[0]) == "- list_invoice_0: Word."
+    assert choice_lines(many[:1])[0] == "- list_invoice_0: Word."
 
 
 def test_tools_are_found_in_any_draft():
