@@ -287,7 +287,7 @@ class Shell(StrEnum):
 
 
 @commands.command(at_server=None, example="bash")
-def completion(invocation: Invocation, shell: Shell) -> int:
+def completion(invocation: Invocation, shell: Shell) -> None:
     """Print the script by which a shell completes lines. It completes commands, options, runs, steps and plans.
 
     Args:
@@ -298,7 +298,6 @@ def completion(invocation: Invocation, shell: Shell) -> int:
 
     script = script_of(app, shell.value)
     invocation.answer({"shell": shell.value, "script": script}, script, is_data=True)
-    return Exit.OK
 
 
 # --- doctor: each diagnosis is one line. Nothing is changed. No model is asked, unless `--probe` asks for it.
