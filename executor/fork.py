@@ -16,12 +16,12 @@ other steps stay free: a plan may make equal calls on purpose.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from ..errors import InputRejected
+from ..lazy_imports import late_pattern
 from ..plans import Plan
 from ..plans.checker.survey import has_untrusted_data
 from ..plans.digest import canonical_step
@@ -74,8 +74,8 @@ if TYPE_CHECKING:
 
 Holds: TypeAlias = Literal["all", "made", "none"]
 PastOutcome: TypeAlias = Literal["unknown", "refused", "denied", "done"]
-_ROOT: Final = re.compile(r"[a-z][a-z0-9_]*")
-_ITEM: Final = re.compile(r"[a-z][a-z0-9_]*\[[0-9]+\]")
+_ROOT: Final = late_pattern(r"[a-z][a-z0-9_]*")
+_ITEM: Final = late_pattern(r"[a-z][a-z0-9_]*\[[0-9]+\]")
 _ABOUT_FAILURE: Final = ("after", "on_error", "retries", "timeout")  # of a step: they decide about no call
 
 

@@ -15,25 +15,14 @@ Its canonical bytes (`values.canonical`) are what is digested.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, cast
 
-from .checker.templates import template_of
+from pydantic import BaseModel
+
+from .checker.templates import TEMPLATE_PLACES, template_of
 from .collecting import collector_paused
-from .plan import (
-    AgentStep,
-    AskPersonStep,
-    AskStep,
-    EndorseStep,
-    FailStep,
-    Fallback,
-    Plan,
-    PlanForStep,
-    PlanStep,
-    SetStep,
-    Step,
-    ToolStep,
-    WaitStep,
-)
+from .plan import AskPersonStep, Fallback, Plan, Step, StepKeys
 from .values import Digest, Json, canonical, digest
 
 if TYPE_CHECKING:
@@ -87,52 +76,31 @@ def _given(optional: Mapping[str, Json]) -> dict[str, Json]:
     return {name: value for name, value in optional.items() if value is not None}
 
 
-def _action(step: Step) -> dict[str, Json]:  # noqa: C901, PLR0911  # one return for each kind of step
-    texts = step.templates
-    match step:
-        case ToolStep():
-            return {"tool": step.tool, "args": texts["args"].canonical}
-        case PlanStep():
-            return {"plan": step.plan, "args": texts["args"].canonical}
-        case SetStep():
-            return {"set": texts["set"].canonical}
-        case AskStep(ask=ask):
-            spelled = {name: texts[name].canonical for name in ("system", "examples") if name in texts}
-            rest = _given({"model": ask.model, "temperature": ask.temperature, "max_tokens": ask.max_tokens})
-            return {
-                "ask": {
-                    "prompt": texts["prompt"].canonical,
-                    "returns": ask.returns,
-                    "guard": list(ask.guard),
-                    **spelled,
-                    **rest,
-                }
-            }
-        case AskPersonStep():
-            question = texts["ask_person"].canonical
-            made: dict[str, Json] = {"ask_person": question, "returns": step.returns}
-            return made | _given({"expires": step.expires_s})
-        case WaitStep():
-            return {"wait": texts["wait"].canonical}
-        case FailStep():
-            return {"fail": texts["fail"].canonical}
-        case EndorseStep():
-            return {"endorse": texts["endorse"].canonical, "returns": step.returns, "by": step.by}
-        case PlanForStep():
-            return {
-                "plan_for": step.plan_for,
-                "given": texts["given"].canonical,
-                "tools": list(step.tools),
-                "max_steps": step.max_steps,
-                "returns": step.returns,
-            }
-        case AgentStep(agent=agent):
-            return {
-                "agent": {
-                    "goal": texts["goal"].canonical,
-                    "tools": list(agent.tools),
-                    "returns": agent.returns,
-                    "max_steps": agent.max_steps,
-                    "budget": {str(name): amount for name, amount in agent.budget.items()},
-                }
-            }
+def _action(step: Step) -> dict[str, Json]:
+    """Return the keys of a step's action."""
+    spelled = {TEMPLATE_PLACES[name]: template.canonical for name, template in step.templates.items()}
+    made = _fields(step, (), spelled)
+    # A duration has many spellings, and one length.
+    return made | {"expires": step.expires_s} if isinstance(step, AskPersonStep) and step.expires_s else made
+
+
+def _fields(
+    of: BaseModel, place: tuple[str, ...], spelled: Mapping[tuple[str, ...], Json]
+) -> dict[str, Json]:
+    """Return a part of a step with its defaults: templates in canonical spelling; a null that is no template stands for absence, and is left out."""
+    made: dict[str, Json] = {}
+    for name in _keys_of(type(of)):
+        at, value = (*place, name), getattr(of, name)
+        if at in spelled:
+            made[name] = spelled[at]
+        elif isinstance(value, BaseModel):
+            made[name] = _fields(value, at, spelled)
+        elif value is not None:
+            made[name] = list(cast("tuple[Json, ...]", value)) if isinstance(value, tuple) else value
+    return made
+
+
+@cache
+def _keys_of(kind: type[BaseModel]) -> tuple[str, ...]:
+    """Return the keys of a model, without those that every step has."""
+    return tuple(name for name in kind.model_fields if name not in StepKeys.model_fields)

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cache, cached_property
 from os import PathLike
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeAlias, cast
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -51,12 +52,23 @@ OWNED = "firmplan.owned"
 Schema: TypeAlias = dict[str, Any]
 Value: TypeAlias = Any
 """JSON whose strings may hold `${expression}`."""
-_Names: TypeAlias = Annotated[tuple[str, ...], Field(strict=False)]
 _Texts: TypeAlias = Annotated[tuple[str, ...], Field(strict=False)]
 _Values: TypeAlias = Annotated[tuple[Any, ...], Field(strict=False)]
 Budgeted: TypeAlias = Literal["steps", "model_calls", "tokens", "usd", "seconds"]
 _Amount: TypeAlias = Annotated[int | float, Field(ge=0)]
 _TEXT: Schema = {"type": "string"}
+
+
+def _above_zero(found: object) -> object:
+    if found is not None and parse_duration(found) <= 0:
+        raise ValueError("expected a duration above zero")
+    return found
+
+
+_Duration: TypeAlias = Annotated[
+    Any, AfterValidator(_above_zero), WithJsonSchema({"type": ["number", "string", "null"]})
+]
+"""Seconds, or text such as `"2h"`, above zero; `None`: no bound."""
 
 
 class _Frozen(BaseModel):
@@ -96,7 +108,7 @@ class Agent(_Frozen):
     """A bounded agent step."""
 
     goal: str = Field(description="What to achieve; ${..} puts values into it.")
-    tools: _Names = Field(default=(), description="Names of the tools it may call.")
+    tools: _Texts = Field(default=(), description="Names of the tools it may call.")
     returns: Schema = Field(default=_TEXT, description="JSON Schema of the answer.")
     max_steps: int = Field(default=10, ge=1, description="The most model calls.")
     budget: dict[Budgeted, _Amount] = Field(
@@ -114,7 +126,7 @@ class StepKeys(_Frozen):
     when: Value = Field(
         default=None, description="A condition: false skips the step, or leaves the item out."
     )
-    after: _Names = Field(default=(), description="Ids of steps that must finish first.")
+    after: _Texts = Field(default=(), description="Ids of steps that must finish first.")
     on_error: Literal["fail", "skip"] | Fallback = Field(
         default="fail", description="What a failure becomes: a failed step, a skipped one, or a value."
     )
@@ -127,6 +139,16 @@ class StepKeys(_Frozen):
         """Whether the key was given: an explicit null in `when` or `for_each` is a value."""
         return name in self.model_fields_set
 
+    @property
+    def may_call(self) -> tuple[str, ...]:
+        """Names of the tools that the step itself calls, or may call, as its model or the planner chooses."""
+        return ()
+
+    @property
+    def may_run_again(self) -> bool:
+        """Whether the step may run what it runs more than once."""
+        return self.repeat is not None or self.retries is not None or "for_each" in self.templates
+
     @cached_property
     def templates(self) -> Mapping[str, Template]:
         """The values of the step that may hold expressions, parsed once, by key."""
@@ -135,6 +157,7 @@ class StepKeys(_Frozen):
     @override
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         copied = super().model_copy(update=update, deep=deep)
+        # What was read from the old fields does not hold for the new ones.
         vars(copied).pop("templates", None)
         return copied
 
@@ -144,6 +167,11 @@ class ToolStep(StepKeys):
 
     tool: str = Field(description="The tool's name.")
     args: dict[str, Value] = Field(default_factory=dict, description="Arguments by name.")
+
+    @property
+    @override
+    def may_call(self) -> tuple[str, ...]:
+        return (self.tool,)
 
 
 class AskStep(StepKeys):
@@ -171,8 +199,8 @@ class AgentStep(StepKeys):
     agent: Agent
 
     @property
+    @override
     def may_call(self) -> tuple[str, ...]:
-        """Names of the tools that the step may call, as its model chooses."""
         return self.agent.tools
 
 
@@ -184,13 +212,13 @@ class PlanForStep(StepKeys):
         default_factory=dict,
         description="Values for it: they are shown to the planner, and are the inputs of the sub-plan.",
     )
-    tools: _Names = Field(default=(), description="Names of the tools that its steps may call.")
+    tools: _Texts = Field(default=(), description="Names of the tools that its steps may call.")
     max_steps: int = Field(default=10, ge=1, description="The most steps of the sub-plan.")
     returns: Schema = Field(default=_TEXT, description="JSON Schema of its output.")
 
     @property
+    @override
     def may_call(self) -> tuple[str, ...]:
-        """Names of the tools that the step may call, as the planner chooses."""
         return self.tools
 
 
@@ -199,15 +227,10 @@ class AskPersonStep(StepKeys):
 
     ask_person: str = Field(description="The question; ${..} puts values into it.")
     returns: Schema = Field(default=_TEXT, description="JSON Schema of the answer.")
-    expires: Annotated[Any, WithJsonSchema({"type": ["number", "string", "null"]})] = Field(
+    expires: _Duration = Field(
         default=None,
         description='How long the answer is waited for, in seconds or such as "24h"; then the step fails. Without it: for ever.',
     )
-
-    @field_validator("expires")
-    @classmethod
-    def _duration(cls, found: object) -> object:
-        return _above_zero(found)
 
     @property
     def expires_s(self) -> float | None:
@@ -255,12 +278,6 @@ class EndorseStep(StepKeys):
     )
 
 
-def _above_zero(found: object) -> object:
-    if found is not None and parse_duration(found) <= 0:
-        raise ValueError("expected a duration above zero")
-    return found
-
-
 @cache
 def _reader_of_templates() -> Callable[[StepKeys], Mapping[str, Template]]:
     from .checker.templates import templates_of  # noqa: PLC0415  # templates know the step models
@@ -276,6 +293,7 @@ def tools_path(step: AgentStep | PlanForStep) -> str:
 def action_of(step: object) -> str | None:
     """Return the key that names a step's action, or `None` unless there is exactly one."""
     if isinstance(step, dict):
+        # Two actions are as wrong as none: no tag is found, and the report says which keys are there.
         found = _ACTIONS.intersection(cast("dict[object, object]", step))
         return next(iter(found)) if len(found) == 1 else None
     if type(step) is ToolStep:  # as most are
@@ -297,6 +315,9 @@ STEPS: dict[str, type[StepKeys]] = {
 }
 """The model of a step, by the key that names its action."""
 
+CALL_FREE: Final = (SetStep, AskPersonStep, WaitStep, EndorseStep, FailStep)
+"""The kinds of steps that call neither a tool nor a model."""
+
 Step: TypeAlias = (
     ToolStep
     | AskStep
@@ -309,6 +330,7 @@ Step: TypeAlias = (
     | EndorseStep
     | FailStep
 )
+# By the key that names the action, pydantic reports the faults of that kind of step, and not those of all kinds.
 _AnyStep = Annotated[
     Annotated[ToolStep, Tag("tool")]
     | Annotated[AskStep, Tag("ask")]
@@ -325,21 +347,27 @@ _AnyStep = Annotated[
 _Steps: TypeAlias = Annotated[tuple[_AnyStep, ...], Field(strict=False)]
 
 
+# The fields that a plan and an inner plan share. A base class would put them before `firmplan` and `task`, and plans are written in the order of their fields.
+_INPUTS: Any = Field(
+    default_factory=dict, description="The plan's inputs: a JSON Schema each, which may have a `default`."
+)
+_TYPES: Any = Field(
+    default_factory=dict, description="Named types: `#/types/Name` in every schema of the plan."
+)
+_RETURNS: Any = Field(
+    default=None,
+    description="JSON Schema of the output. An output that cannot fit it is a fault; one that does not fit it when the plan has run fails the run.",
+)
+
+
 class InnerPlan(_Frozen):
     """A plan that only its outer plan can run, by name."""
 
-    inputs: dict[str, Schema] = Field(
-        default_factory=dict, description="The plan's inputs: a JSON Schema each, which may have a `default`."
-    )
-    types: dict[str, Schema] = Field(
-        default_factory=dict, description="Named types: `#/types/Name` in every schema of the plan."
-    )
+    inputs: dict[str, Schema] = _INPUTS
+    types: dict[str, Schema] = _TYPES
     steps: _Steps = Field(description="The steps.")
     output: Value = Field(default=None, description="What the plan gives.")
-    returns: Schema | None = Field(
-        default=None,
-        description="JSON Schema of the output. An output that cannot fit it is a fault; one that does not fit it when the plan has run fails the run.",
-    )
+    returns: Schema | None = _RETURNS
 
 
 class Plan(_Frozen):
@@ -371,30 +399,18 @@ class Plan(_Frozen):
         default=(),
         description="What of the task the plan does not do, and why: a sentence for each part. Prose: it is shown, and changes nothing that runs.",
     )
-    inputs: dict[str, Schema] = Field(
-        default_factory=dict, description="The plan's inputs: a JSON Schema each, which may have a `default`."
-    )
-    types: dict[str, Schema] = Field(
-        default_factory=dict, description="Named types: `#/types/Name` in every schema of the plan."
-    )
+    inputs: dict[str, Schema] = _INPUTS
+    types: dict[str, Schema] = _TYPES
     plans: dict[str, InnerPlan] = Field(
         default_factory=dict, description="Plans that only this one runs, by name."
     )
     steps: _Steps = Field(description="The steps.")
     output: Value = Field(default=None, description="What the plan gives.")
-    returns: Schema | None = Field(
-        default=None,
-        description="JSON Schema of the output. An output that cannot fit it is a fault; one that does not fit it when the plan has run fails the run.",
-    )
-    deadline: Annotated[Any, WithJsonSchema({"type": ["number", "string", "null"]})] = Field(
+    returns: Schema | None = _RETURNS
+    deadline: _Duration = Field(
         default=None,
         description='How long a run of the plan may take, waits included, in seconds or such as "2h"; then it is cancelled.',
     )
-
-    @field_validator("deadline")
-    @classmethod
-    def _duration(cls, found: object) -> object:
-        return _above_zero(found)
 
     @property
     def deadline_s(self) -> float | None:
@@ -405,6 +421,7 @@ class Plan(_Frozen):
     @classmethod
     def _own(cls, given: object, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Self:
         context: Mapping[str, object] = info.context or {}
+        # What a caller later changes in its own object must not change the plan.
         if isinstance(given, dict) and not context.get(OWNED):
             try:
                 given = normal_in_order(cast("object", given))
@@ -507,6 +524,7 @@ class Plan(_Frozen):
     @override
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         copied = super().model_copy(update=update, deep=deep)
+        # The same.
         vars(copied).pop("digest", None)
         return copied
 

@@ -244,7 +244,7 @@ SecretPlaces: TypeAlias = Mapping[str, Collection[str]]
 
 
 DEFAULT_MODEL = "default"
-"""The model of a step that names none."""
+"""The alias of the model that answers an `ask` step without `model`, and the model of an `agent` step."""
 
 
 class KnownModels(Protocol):

@@ -294,6 +294,7 @@ def into(path: str, part: str | int) -> str:
 
 def _has_surrogates(text: str) -> bool:
     """Whether the text may hold lone surrogates, as characters or as escapes."""
+    # A pair of escapes is a character like any other; telling pairs from single ones is left to the careful walk.
     if _SURROGATE_ESCAPE.search(text):
         return True
     try:
@@ -308,6 +309,7 @@ _PAST_64_BITS = "an integer past 64 bits; write it as text, or as a number with 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     made = dict(pairs)
+    # JSON allows it, and parsers differ in which of the two counts.
     if len(made) != len(pairs):
         counts = Counter(key for key, _ in pairs)
         twice = next(key for key, count in counts.items() if count > 1)
@@ -416,6 +418,7 @@ class _Rebuild:
 
 
 def _check_room(path: str, room: int) -> None:
+    # A cycle is deeper than any bound, so the bound finds it.
     if room <= 0:
         shown = path if len(path) <= 60 else path[:57] + ".."
         raise NotJson(f"{_TOO_DEEP}, or a cycle", shown)

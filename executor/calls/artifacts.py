@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import re
 import secrets
 import shutil
 import tempfile
@@ -21,13 +20,14 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from ...errors import ToolError
+from ...lazy_imports import late_pattern
 from ...plans.values import digest
 from ..limits import ARTIFACT_BYTES_MAX, MIB, check_artifact, check_artifact_file
 from ..stores.parts import PART_BYTES, DamagedValue, find_pieces, keep_file, write_file
 from ..stores.store import Store
 
-_DIGEST: Final = re.compile(rb'"digest":"(sha256:[0-9a-f]{64})"')
-_NAME: Final = re.compile(r"sha256:[0-9a-f]{64}")
+_DIGEST: Final = late_pattern(rb'"digest":"(sha256:[0-9a-f]{64})"')
+_NAME: Final = late_pattern(r"sha256:[0-9a-f]{64}")
 _NO_FILES: Final[Mapping[str, Path]] = {}
 
 

@@ -7,7 +7,7 @@ it uses, its inputs, its seed, and the lock of its tools.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from hashlib import sha256
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -18,7 +18,7 @@ from ...errors import EngineBug, StoreError
 from ...plans import Plan
 from ...plans.checker.flow.labels import Counted
 from ...plans.expressions.functions import EXPRESSION_VERSION
-from ...plans.immutable import immutable
+from ...plans.immutable import frozen, immutable
 from ...plans.program.compile import compile_plan
 from ...plans.values import Digest, Json, canonical, digest
 from ...tools.logbook import RequestContext
@@ -68,7 +68,7 @@ _LATER: Final[Mapping[str, object]] = {
 _VALUES_LATER: Final = attrgetter(*_LATER)  # all of them in one call: a small run makes its header once more
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Submitter:
     """Who submitted a run.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import orjson
 
 from ...errors import StoreError
-from ...plans.immutable import record
+from ...plans.immutable import frozen, record
 from ...plans.values import LARGE_BYTES, Json
 from ..canonical_value import CanonicalValue
 from ..events import (
@@ -57,7 +57,7 @@ class Entry:
     event: JournalEvent
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Event:
     """A journal entry for people and programs, without the engine's types.
 

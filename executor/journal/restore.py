@@ -8,7 +8,6 @@ concludes otherwise.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -18,6 +17,7 @@ from typing import Final, TypeVar
 import orjson
 
 from ...errors import Diverged, EngineBug, InputRejected, RunNotFound, StoreError
+from ...lazy_imports import late_pattern
 from ...plans.collecting import collector_paused
 from ...tools.background import WorkThread
 from ..canonical_value import CanonicalValue
@@ -59,7 +59,7 @@ _STATUS_OF: Final[Mapping[type, str]] = {
 }
 _CALLED: Final = (CallMade, CallStarted, CallReused)
 _EVENT_OF: Final = attrgetter("event")
-_VALUE_REFERENCE = re.compile(rb'\{"\$value":"(sha256:[0-9a-f]{64})"\}')
+_VALUE_REFERENCE = late_pattern(rb'\{"\$value":"(sha256:[0-9a-f]{64})"\}')
 
 
 async def load_entries(store: Store, row: RunRow) -> list[Entry]:

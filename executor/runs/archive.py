@@ -7,7 +7,6 @@ compares every conclusion and digest with the records, so a changed journal or p
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
@@ -29,8 +28,10 @@ from ...errors import (
     StoreError,
     ToolError,
 )
+from ...lazy_imports import late_pattern
 from ...plans import Plan
 from ...plans.format.shape import describe
+from ...plans.immutable import frozen
 from ...plans.python_types import Inputs
 from ...plans.reports.nearest import short
 from ...plans.values import Json, canonical
@@ -82,7 +83,7 @@ from .run import (
     with_planning,
 )
 
-PLAN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
+PLAN_NAME: Final = late_pattern(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 UNFIT: Final = "unfit-worker"  # the warning of a run that waits for a worker whose tools fit
 RECENT_MAX: Final = 32  # runs whose last snapshot is kept in memory
 HIDDEN: Final = (
@@ -98,7 +99,7 @@ RETURNED_MAX: Final = 10_000  # ended runs that the archive remembers `resume` t
 Value = TypeVar("Value")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunSummary:
     """A line in a list of runs.
 
@@ -125,7 +126,7 @@ class RunSummary:
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: getattr(self, name) for name in self.__match_args__}
 
     @property
     def cursor(self) -> str:
@@ -133,7 +134,7 @@ class RunSummary:
         return _cursor(self.created, self.id)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunPage:
     """Some runs, newest first; `cursor` asks for the next page, `None`: there is none.
 

@@ -8,13 +8,13 @@ handles it. If nobody drives the run, this module records the decision in the jo
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Literal, Protocol, TypeAlias, cast
 from weakref import WeakValueDictionary
 
 from ...errors import DECIDED, OWN_RUN, InputRejected, ToolError
+from ...lazy_imports import late_pattern
 from ...plans.format.shape import describe
 from ...plans.immutable import immutable, record
 from ...plans.program.program import ENDORSED, AskPerson, CallTool
@@ -62,7 +62,7 @@ from .planning import Planning, answers_in, question_in
 from .request import as_json, attempt_of, edit_of, expect_small, reason_of, run_of, step_of
 from .run import Run
 
-PART: Final = re.compile(r"[\[#/]")  # the marks after which a path goes into a part of a step
+PART: Final = late_pattern(r"[\[#/]")  # the marks after which a path goes into a part of a step
 About: TypeAlias = Literal["call", "outcome"]
 VERDICTS: Final[Mapping[str, About]] = {
     "approve": "call",

@@ -8,7 +8,6 @@ third part remembers the plans that have just passed their check.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field, replace
@@ -21,6 +20,7 @@ import orjson
 from pydantic import ValidationError
 
 from ...errors import ConfigError, InputRejected, RunNotFound
+from ...lazy_imports import late_pattern
 from ...plans import CheckReport, Plan
 from ...plans.durations import parse_duration, time_text
 from ...plans.format.saved import find_plan_in, find_plan_of_json, references_of
@@ -327,8 +327,8 @@ REPLANS_MAX: Final = 20  # patches of one plan: a plan that needs more is anothe
 LEASE_S_MIN: Final = 1.0  # an owner renews its lease six times in that time, and timers are a moment late
 LEASE_S_MAX: Final = 3600.0  # the longest time in which nobody takes over the runs of a dead machine
 WRITE_GRACE_S_MAX: Final = 3600.0  # whoever stops a process wants it to end
-RUN_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-DERIVED_ID: Final = re.compile(r"(key|sched)-[0-9a-f]{32}")
+RUN_ID: Final = late_pattern(r"[A-Za-z0-9._:-]{1,128}")
+DERIVED_ID: Final = late_pattern(r"(key|sched)-[0-9a-f]{32}")
 """Ids that a server and schedules compute (`service/run_queue.py`, `schedules/schedule.py`). Others could compute them, too, and take them first."""
 
 

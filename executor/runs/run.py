@@ -15,6 +15,7 @@ from typing_extensions import TypeVar
 
 from ...errors import RunFailed
 from ...plans.durations import time_text
+from ...plans.immutable import frozen
 from ...plans.reports.nearest import listing
 from ...plans.values import Json
 from ..budget import CACHED, GUARDS, added_verdicts, is_priced
@@ -70,7 +71,7 @@ WENT_WRONG = (State.FAILED, State.CANCELLED)
 WORST = (State.INDETERMINATE, State.RUNNING, State.WAITING, State.READY, State.PENDING)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunError:
     """One failure.
 
@@ -98,7 +99,7 @@ class RunError:
         return data
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepView:
     """The snapshot of one step, item or iteration.
 
@@ -145,7 +146,7 @@ class StepView:
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
         # Not `report_json`: it takes twice as long, and a large run has thousands of these.
-        data: dict[str, Json] = {name: getattr(self, name) for name in self.__slots__}
+        data: dict[str, Json] = {name: getattr(self, name) for name in self.__match_args__}
         data["error"] = self.error.to_dict() if self.error is not None else None
         return data
 

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, cast
 import orjson
 
 from ...errors import InputRejected, StoreError
-from ...plans.immutable import immutable, record
+from ...plans.immutable import frozen, immutable, record
 from ...plans.values import Json, digest, parse_canonical
 from ..events import Cause
 from ..limits import ARTIFACT_BYTES_MAX, LEASE_S, MIB
@@ -106,6 +106,7 @@ class RunRow:
         usd: What it has cost, in US dollars, as far as prices are known; of a run of an older version 0.
         due: Of a new run: its deadline, in Unix seconds; `None`: it has none.
         taken_from: Of a row that was just claimed: the owner that was overtaken, since it was dead; `None`: there was none.
+        has_decisions: Of a row that was just claimed: whether the store had decisions about it; `True`: it may have.
     """
 
     id: str
@@ -126,6 +127,7 @@ class RunRow:
     usd: float = 0.0
     taken_from: str | None = None
     due: float | None = None
+    has_decisions: bool = True
 
     @property
     def submitter(self) -> str:
@@ -137,6 +139,15 @@ class RunRow:
     def priority(self) -> int | None:
         """Its priority, as its header has it; `None`: none was given, or the row was read without its header."""
         return self.header.get("priority")
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it is a run with a plan that nobody has claimed yet: there is nothing to read before a claim, nor a death to count."""
+        return (
+            not (self.epoch or self.last_seq or self.is_replay)
+            and self.owner is None
+            and self.plan_digest is not None
+        )
 
     @property
     def is_replay(self) -> bool:
@@ -324,7 +335,7 @@ def digest_of_plan(name: str, text: str, digest: str, saved: float, author: str 
     return hashlib.sha256(f"{name}\n{digest}\n{float(saved)!r}\n{text}{by}".encode()).digest()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PlanVersion:
     """One version that the name of a saved plan had.
 
@@ -419,7 +430,7 @@ def merged_reuse(batches: Sequence[Batch]) -> ReuseEntries | None:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CacheStats:
     """How large the reuse index is.
 
@@ -439,7 +450,7 @@ class CacheStats:
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: getattr(self, name) for name in self.__match_args__}
 
 
 @immutable
@@ -484,7 +495,7 @@ class DecisionKey:
     about: Literal["call", "outcome"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pruned:
     """What was removed since nothing referred to it: how many values, of how many bytes in all."""
 
@@ -708,9 +719,15 @@ class Store(Protocol):
         ...
 
     async def claim(
-        self, run_id: str, owner: str, *, is_alive: Callable[[str, int | None], bool], by_force: bool = False
+        self,
+        run_id: str,
+        owner: str,
+        *,
+        is_alive: Callable[[str, int | None], bool],
+        by_force: bool = False,
+        is_wanted: Callable[[RunRow], bool] | None = None,
     ) -> RunRow | None:
-        """Become the owner if there is none or `is_alive(owner, beat)` is false; the epoch is raised. `None`: it is driven.
+        """Become the owner if there is none or `is_alive(owner, beat)` is false; the epoch is raised. `None`: it is driven, or not wanted.
 
         A new owner gets a heartbeat. An owner that lost the run by force has no heartbeat any more; the returned row shows this.
 
@@ -719,6 +736,7 @@ class Store(Protocol):
             owner: Its new owner.
             is_alive: Whether its present owner lives.
             by_force: The present owner lives and loses only this run; it keeps its heartbeat for its other runs.
+            is_wanted: Whether the run is claimed at all, by its row before the claim; `None`: it is.
         """
         ...
 
@@ -728,6 +746,10 @@ class Store(Protocol):
 
     async def raise_beat(self, owner: str) -> bool:
         """Raise an owner's beat; `False`: it has none, since it was overtaken or owns nothing."""
+        ...
+
+    async def end_beat(self, owner: str) -> None:
+        """Note that an owner is gone, although it still has runs: nobody waits for the end of its lease."""
         ...
 
     async def release(self, epochs: Mapping[str, int]) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ...errors import ConfigError, PlanningFailed
+from ...plans.immutable import frozen
 from ...plans.plan import Plan
 from ...plans.reports.problems import Problem
 from ...plans.values import Json
@@ -16,7 +17,7 @@ from ..library.library import SavedPlan
 CUT_OFF = "the answer was cut off before its end"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Attempt:
     """One draft, of a model or of a saved plan; or a request that brought no draft, or did not ask for one.
 
@@ -116,7 +117,8 @@ def no_model(
         attempts: What was tried.
     """
     head = f"no saved plan answers the task {quoted_task(task)}, and {missing}."
-    return PlanningFailed("\n".join([head, *_passed_over(attempts), _nearest(saved)]), attempts)
+    passed_over = [f"A saved plan fits but cannot be used: {attempt}" for attempt in attempts]
+    return PlanningFailed("\n".join([head, *passed_over, _nearest(saved)]), attempts)
 
 
 def no_endpoint(
@@ -190,11 +192,6 @@ def _nearest(saved: Sequence[SavedPlan]) -> str:
         return "No plans are saved: `firmplan plans save NAME FILE` keeps one, Planner(library=..) brings a folder of them."
     lines = [f"  {each.plan.task}  ({each.name})" for each in saved]
     return "\n".join(["The nearest saved tasks:", *lines])
-
-
-def _passed_over(attempts: Sequence[Attempt]) -> list[str]:
-    """Return why saved plans whose patterns match could not be used."""
-    return [f"A saved plan fits but cannot be used: {attempt}" for attempt in attempts]
 
 
 def _count(number: int, noun: str) -> str:

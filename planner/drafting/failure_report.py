@@ -165,7 +165,7 @@ class Disclosures:
             },
             disclosure(labels.summary.output | labels.of(body.output)),
             {id_: [ids[other] for other in refs.needs] for id_, refs in zip(ids, body.refs, strict=True)},
-            [ids[other] for other in labels.referred(body.output)],
+            [ids[other] for other in labels.body.referred(body.output)],
             {id_: [*properties_of(tool.parameters)] for id_, tool in called.items()},
             texts,
         )
@@ -298,6 +298,7 @@ class FailureReport:
             head = path.partition("/")[0].partition("[")[0].partition("#")[0]
             if path not in parts and head in parts and step.status in STATUSES:
                 parts[head][path] = step
+        # A tool's own code is its author's word only if its data is trusted: else data may have made it.
         opened = {each: disclosures.of_step(each) is Disclosure.OPEN for each in ids}
         states = {
             each: StepState.of(

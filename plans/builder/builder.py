@@ -23,7 +23,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypedDict, Unpack, cast, overload
 
 from typing_extensions import ParamSpec, TypeVar
 
@@ -71,6 +71,7 @@ Out = TypeVar("Out", default=Any)
 Made = TypeVar("Made")
 Q = ParamSpec("Q")
 ClassOf: TypeAlias = type[V]  # in the builder `type` is a method
+ToolOf: TypeAlias = Callable[..., Coroutine[Any, Any, V] | V]
 Callee: TypeAlias = "Signature | str"
 After: TypeAlias = "object"
 """A step, its id, or a list of these."""
@@ -78,6 +79,44 @@ OnErrorOption: TypeAlias = "str | Mapping[str, object]"
 RepeatRule: TypeAlias = "Mapping[str, object] | tuple[Callable[[Reference], object] | object, int]"
 
 _UNSET: Any = object()
+
+
+class _Options(TypedDict, total=False):
+    """The keys that every step may have, but for `for_each`: whether that is given decides the type of the step's value."""
+
+    id: str | None
+    when: object
+    after: After
+    on_error: OnErrorOption | None
+    repeat: RepeatRule | None
+    retries: int | None
+    timeout: float | None
+    why: str | None
+
+
+class _AskOptions(_Options, total=False):
+    model: str | None
+    system: object
+    examples: object
+    temperature: float | None
+    max_tokens: int | None
+    guard: Sequence[object]
+
+
+class _AgentOptions(_Options, total=False):
+    tools: Iterable[Callee]
+    max_steps: int | None
+    budget: Mapping[str, float] | None
+
+
+class _PlanForOptions(_Options, total=False):
+    given: Mapping[str, object] | None
+    tools: Iterable[Callee]
+    max_steps: int | None
+
+
+class _QuestionOptions(_Options, total=False):
+    expires: float | str | None
 
 
 class PlanBuilder(Generic[Out]):
@@ -219,7 +258,7 @@ class PlanBuilder(Generic[Out]):
     @overload
     def call(
         self,
-        tool: Callable[..., Coroutine[Any, Any, V]],
+        tool: ToolOf[V],
         /,
         *positional: object,
         args: Mapping[str, object] | None = None,
@@ -237,43 +276,7 @@ class PlanBuilder(Generic[Out]):
     @overload
     def call(
         self,
-        tool: Callable[..., V],
-        /,
-        *positional: object,
-        args: Mapping[str, object] | None = None,
-        id: str | None = None,
-        for_each: None = None,
-        when: object = None,
-        after: After = (),
-        on_error: OnErrorOption | None = None,
-        repeat: RepeatRule | None = None,
-        retries: int | None = None,
-        timeout: float | None = None,
-        why: str | None = None,
-        **arguments: object,
-    ) -> V: ...
-    @overload
-    def call(
-        self,
-        tool: Callable[..., Coroutine[Any, Any, V]],
-        /,
-        *positional: object,
-        args: Mapping[str, object] | None = None,
-        id: str | None = None,
-        for_each: object,
-        when: object = None,
-        after: After = (),
-        on_error: OnErrorOption | None = None,
-        repeat: RepeatRule | None = None,
-        retries: int | None = None,
-        timeout: float | None = None,
-        why: str | None = None,
-        **arguments: object,
-    ) -> list[V]: ...
-    @overload
-    def call(
-        self,
-        tool: Callable[..., V],
+        tool: ToolOf[V],
         /,
         *positional: object,
         args: Mapping[str, object] | None = None,
@@ -346,13 +349,11 @@ class PlanBuilder(Generic[Out]):
         return self._add(id, name, {"tool": name, "args": in_plan(given)}, options)
 
     @overload
-    def set(
-        self, value: object, /, *, for_each: object, id: str | None = None, **options: Any
-    ) -> Reference: ...
+    def set(self, value: object, /, *, for_each: object, **options: Unpack[_Options]) -> Reference: ...
     @overload
-    def set(self, value: V, /, *, id: str | None = None, **options: Any) -> V: ...  # pyright: ignore[reportOverlappingOverload]
+    def set(self, value: V, /, **options: Unpack[_Options]) -> V: ...  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
     @overload
-    def set(self, value: object, /, *, id: str | None = None, **options: Any) -> Reference: ...
+    def set(self, value: object, /, **options: Unpack[_Options]) -> Reference: ...
     def set(self, value: object, /, *, id: str | None = None, **options: Any) -> Any:  # noqa: A002  # the plan's word; the keys of `call`
         """Add a step that computes a value.
 
@@ -364,69 +365,15 @@ class PlanBuilder(Generic[Out]):
         return self._add(id, "value", {"set": in_plan(value)}, _option_keys(**options))
 
     @overload
-    def ask(  # pyright: ignore[reportOverlappingOverload]
-        self,
-        prompt: object,
-        /,
-        *,
-        for_each: object,
-        model: str | None = None,
-        system: object = None,
-        examples: object = None,
-        temperature: float | None = None,
-        max_tokens: int | None = None,
-        guard: Sequence[object] = (),
-        id: str | None = None,
-        returns: object = ...,
-        **options: Any,
+    def ask(
+        self, prompt: object, /, *, for_each: object, returns: object = ..., **options: Unpack[_AskOptions]
     ) -> Reference: ...
     @overload
-    def ask(  # pyright: ignore[reportOverlappingOverload]
-        self,
-        prompt: object,
-        /,
-        *,
-        model: str | None = None,
-        system: object = None,
-        examples: object = None,
-        temperature: float | None = None,
-        max_tokens: int | None = None,
-        guard: Sequence[object] = (),
-        id: str | None = None,
-        returns: ClassOf[V],
-        **options: Any,
-    ) -> V: ...
+    def ask(self, prompt: object, /, *, returns: ClassOf[V], **options: Unpack[_AskOptions]) -> V: ...  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
     @overload
-    def ask(
-        self,
-        prompt: object,
-        /,
-        *,
-        model: str | None = None,
-        system: object = None,
-        examples: object = None,
-        temperature: float | None = None,
-        max_tokens: int | None = None,
-        guard: Sequence[object] = (),
-        id: str | None = None,
-        returns: object,
-        **options: Any,
-    ) -> Reference: ...
+    def ask(self, prompt: object, /, *, returns: object, **options: Unpack[_AskOptions]) -> Reference: ...
     @overload
-    def ask(
-        self,
-        prompt: object,
-        /,
-        *,
-        model: str | None = None,
-        system: object = None,
-        examples: object = None,
-        temperature: float | None = None,
-        max_tokens: int | None = None,
-        guard: Sequence[object] = (),
-        id: str | None = None,
-        **options: Any,
-    ) -> str: ...
+    def ask(self, prompt: object, /, **options: Unpack[_AskOptions]) -> str: ...
     def ask(  # noqa: PLR0913  # the keys of an ask
         self,
         prompt: object,
@@ -466,43 +413,13 @@ class PlanBuilder(Generic[Out]):
 
     @overload
     def agent(
-        self,
-        goal: object,
-        /,
-        *,
-        for_each: object,
-        tools: Iterable[Callee] = (),
-        max_steps: int | None = None,
-        budget: Mapping[str, float] | None = None,
-        id: str | None = None,
-        returns: object = ...,
-        **options: Any,
+        self, goal: object, /, *, for_each: object, returns: object = ..., **options: Unpack[_AgentOptions]
     ) -> Reference: ...
     @overload
-    def agent(  # pyright: ignore[reportOverlappingOverload]
-        self,
-        goal: object,
-        /,
-        *,
-        tools: Iterable[Callee] = (),
-        max_steps: int | None = None,
-        budget: Mapping[str, float] | None = None,
-        id: str | None = None,
-        returns: ClassOf[V],
-        **options: Any,
-    ) -> V: ...
+    def agent(self, goal: object, /, *, returns: ClassOf[V], **options: Unpack[_AgentOptions]) -> V: ...  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
     @overload
     def agent(
-        self,
-        goal: object,
-        /,
-        *,
-        tools: Iterable[Callee] = (),
-        max_steps: int | None = None,
-        budget: Mapping[str, float] | None = None,
-        id: str | None = None,
-        returns: object = ...,
-        **options: Any,
+        self, goal: object, /, *, returns: object = ..., **options: Unpack[_AgentOptions]
     ) -> Reference: ...
     def agent(
         self,
@@ -538,43 +455,13 @@ class PlanBuilder(Generic[Out]):
 
     @overload
     def plan_for(
-        self,
-        words: str,
-        /,
-        *,
-        for_each: object,
-        given: Mapping[str, object] | None = None,
-        tools: Iterable[Callee] = (),
-        max_steps: int | None = None,
-        id: str | None = None,
-        returns: object = ...,
-        **options: Any,
+        self, words: str, /, *, for_each: object, returns: object = ..., **options: Unpack[_PlanForOptions]
     ) -> Reference: ...
     @overload
-    def plan_for(  # pyright: ignore[reportOverlappingOverload]
-        self,
-        words: str,
-        /,
-        *,
-        given: Mapping[str, object] | None = None,
-        tools: Iterable[Callee] = (),
-        max_steps: int | None = None,
-        id: str | None = None,
-        returns: ClassOf[V],
-        **options: Any,
-    ) -> V: ...
+    def plan_for(self, words: str, /, *, returns: ClassOf[V], **options: Unpack[_PlanForOptions]) -> V: ...  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
     @overload
     def plan_for(
-        self,
-        words: str,
-        /,
-        *,
-        given: Mapping[str, object] | None = None,
-        tools: Iterable[Callee] = (),
-        max_steps: int | None = None,
-        id: str | None = None,
-        returns: object = ...,
-        **options: Any,
+        self, words: str, /, *, returns: object = ..., **options: Unpack[_PlanForOptions]
     ) -> Reference: ...
     def plan_for(
         self,
@@ -615,32 +502,16 @@ class PlanBuilder(Generic[Out]):
         /,
         *,
         for_each: object,
-        expires: float | str | None = None,
-        id: str | None = None,
         returns: object = ...,
-        **options: Any,
+        **options: Unpack[_QuestionOptions],
     ) -> Reference: ...
     @overload
-    def ask_person(  # pyright: ignore[reportOverlappingOverload]
-        self,
-        question: object,
-        /,
-        *,
-        expires: float | str | None = None,
-        id: str | None = None,
-        returns: ClassOf[V],
-        **options: Any,
+    def ask_person(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+        self, question: object, /, *, returns: ClassOf[V], **options: Unpack[_QuestionOptions]
     ) -> V: ...
     @overload
     def ask_person(
-        self,
-        question: object,
-        /,
-        *,
-        expires: float | str | None = None,
-        id: str | None = None,
-        returns: object = ...,
-        **options: Any,
+        self, question: object, /, *, returns: object = ..., **options: Unpack[_QuestionOptions]
     ) -> Reference: ...
     def ask_person(
         self,
@@ -999,6 +870,7 @@ class PlanBuilder(Generic[Out]):
             name = plan.name or derived_id(plan.task or "inner")
             if self._inner.setdefault(name, plan) is not plan:
                 raise ConfigError(f"two inner plans are called '{name}': give one of them another name=")
+            # Its own inner plans come along, since its steps refer to them by name.
             for inner_name, inner in plan._inner.items():  # noqa: SLF001  # same class
                 if self._inner.setdefault(inner_name, inner) is not inner:
                     raise ConfigError(
@@ -1023,6 +895,7 @@ class PlanBuilder(Generic[Out]):
         chosen = self._free(derive_from) if id_ is None else id_
         step = {"id": chosen, **action}
         made = Reference(chosen, step=chosen, known=self._known(step | options))
+        # The condition may be a function of the value just made, which is known only now.
         until = options.get("repeat", {}).get("until")
         if callable(until):
             options["repeat"]["until"] = in_plan(until(made))
@@ -1166,6 +1039,7 @@ def _for_every(made: object, id_: str) -> Reference:
     if text == id_:
         return whole
     part = text.removeprefix(id_)
+    # The part becomes the element of a comprehension, in which other names would mean something else.
     if step_of(made) != id_ or re.search(rf"\b(?:one|{re.escape(id_)}|item|index)\b", part):
         raise ConfigError(
             f"expected the body of each(..) to return its step '{id_}', or a part of it, found {text!r}: compute with a second each(..)"

@@ -79,6 +79,7 @@ class Reference:
         self._known: Final = known
 
     def __getattr__(self, name: str) -> Reference:
+        # Python asks objects for names such as `__len__` and `_repr_html_`, and none of these is a field.
         if name.startswith("_"):
             raise AttributeError(f"a field whose name begins with '_' is written [{name!r}]")
         if keyword.iskeyword(name):
@@ -199,7 +200,6 @@ class Functions:
 
     def __getattr__(self, name: str) -> Callable[..., Reference]:
         from ..expressions.functions import FUNCTIONS  # noqa: PLC0415  # the table is only needed here
-        from ..reports.nearest import did_you_mean, listing  # noqa: PLC0415  # for the message
 
         if name not in FUNCTIONS:
             guess = did_you_mean(name, FUNCTIONS, f"there are {listing(FUNCTIONS, 40)}")

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -92,6 +92,14 @@ class PlanBody:
     def path(self, position: int) -> str:
         """Return the path of a step."""
         return f"{self.where}.steps[{position}]"
+
+    def positions(self, ids: Iterable[str]) -> list[int]:
+        """Return the positions of the steps that have one of some ids, sorted: sets of ids have no order, and equal plans have equal reports."""
+        return sorted({self.position[id_] for id_ in ids if id_ in self.position})
+
+    def referred(self, template: Template) -> list[int]:
+        """Return the positions of the steps that a template refers to, sorted."""
+        return self.positions(template.formula.strict | template.formula.lenient)
 
     def templates(self) -> Iterator[tuple[str, Template]]:
         """Yield every template of the body with its path, that of the output last."""

@@ -12,19 +12,7 @@ from typing import TypeAlias
 
 from ..expressions.nodes import Call, Comprehension, ListOf, Name, Node
 from ..immutable import immutable
-from ..plan import (
-    AgentStep,
-    AskPersonStep,
-    AskStep,
-    EndorseStep,
-    FailStep,
-    PlanForStep,
-    PlanStep,
-    SetStep,
-    Step,
-    ToolStep,
-    WaitStep,
-)
+from ..plan import CALL_FREE, AgentStep, AskStep, PlanForStep, PlanStep, SetStep, Step, ToolStep
 from ..program.program import Track
 from ..reports.errors import EvaluationError
 from ..reports.problems import Bounds
@@ -117,7 +105,10 @@ def _retries(step: Step, tools: Signatures) -> int:
 
 
 def _cost_once(body: PlanBody, position: int, inner: Sequence[Cost], tools: Signatures) -> Cost:
-    match body.steps[position]:
+    step = body.steps[position]
+    if isinstance(step, CALL_FREE):
+        return FREE
+    match step:
         case ToolStep(tool=name):
             return _cost_of_call(tools.find(name))
         case AskStep():
@@ -129,8 +120,6 @@ def _cost_once(body: PlanBody, position: int, inner: Sequence[Cost], tools: Sign
         case PlanStep():
             called = body.calls.get(position)
             return FREE if called is None else inner[called]
-        case SetStep() | AskPersonStep() | WaitStep() | EndorseStep() | FailStep():
-            return FREE
 
 
 def _cost_of_call(tool: Signature | None) -> Cost:
@@ -190,7 +179,7 @@ def _chain_calls(body: PlanBody, position: int, inner: Sequence[int]) -> int:
     step = body.steps[position]
     if isinstance(step, ToolStep):  # asked first, because most steps are
         return 1
-    if isinstance(step, SetStep | AskPersonStep | WaitStep | EndorseStep | FailStep):
+    if isinstance(step, CALL_FREE):
         return 0
     called = body.calls.get(position)
     return 1 if called is None else inner[called]

@@ -308,5 +308,5 @@ def _read_parameters(name: str, schema: Mapping[str, Json]) -> Parameters:
         definitions={},
         required=tuple(name for name, known in found.fields.items() if known.required),
         extra=UNKNOWN if is_open else found.extra,
-        together=None if found.exact else (found, schema),
+        together=(found, schema) if found.constraints else None,
     )

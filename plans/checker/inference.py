@@ -199,6 +199,7 @@ class _TypedBody:
         found = infer(template.formula, scope, suggestions=problems.suggests, callers=self.callers)
         problems.add_inferred(self.body, path, found.problems)
         has_error = any(map(is_error, (*template.faults, *found.problems)))
+        # Arguments of tools have a placeholder for a secret (`templates.py`), so one that is left stands in a wrong place.
         if template.formula.secret is not None and not has_error:
             message = "expected secret(..) as the whole of an argument of a tool step, found it elsewhere"
             hint = "hand the secret to the tool that needs it, as an argument"
@@ -217,6 +218,7 @@ class _TypedBody:
         path = at + template.where
         found = self.value_type(path, template, self.scope)
         self._expect(path, found, _ANY_LIST, "not-a-list", template.value)
+        # What cannot be a list was reported; all other alternatives count.
         lists = [member for member in members(found) if isinstance(member, ListType | Unknown)]
         items = (member.item if isinstance(member, ListType) else UNKNOWN for member in lists)
         return union(*items) if lists else NEVER
@@ -445,6 +447,7 @@ class _TypedBody:
             faults += secret_problems(
                 step.tool, template.secrets, self.context.secrets, suggestions=problems.suggests
             )
+        # An expression and its place may have the same doubt; that with the more exact place is kept.
         if faults or parts.problems:
             problems.add_inferred(body, at, without_doubts(parts.problems, faults))
             problems.add_local(body, at, without_doubts(faults, parts.problems))

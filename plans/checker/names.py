@@ -6,7 +6,8 @@ import keyword
 import re
 from collections.abc import Container, Mapping
 
-from ..expressions.syntax import RESERVED, ROOTS
+from ..expressions.nodes import ROOTS
+from ..expressions.syntax import RESERVED
 
 NAME_LENGTH_MAX = 64
 DERIVED_LENGTH_MAX = 60

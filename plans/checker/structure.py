@@ -165,6 +165,7 @@ def check_schemas(context: CheckContext, body: PlanBody) -> None:
         context.read(body, schema, path)
         _check_labels(context, body, path, schema)
         of_schema = context.problems.problems[before:]
+        # A schema with an error says nothing of its default.
         if "default" in schema and all(problem.severity == "warning" for problem in of_schema):
             faults = value_problems(schema["default"], schema, body.types)
             codes = {fault.code: "bad-input" for fault in faults}
@@ -176,7 +177,8 @@ def check_retries(context: CheckContext, body: PlanBody) -> None:
     for position, step in enumerate(body.steps):
         if not step.retries or position in body.broken:
             continue
-        for name in _tools_of(step):
+        # One such tool is enough, since the step has one `retries` for all of them.
+        for name in step.may_call:
             tool = context.tools.find(name)
             if tool is None or tool.effect != Effect.WRITE or tool.idempotent or tool.can_reconcile:
                 continue
@@ -186,19 +188,9 @@ def check_retries(context: CheckContext, body: PlanBody) -> None:
             break
 
 
-def _tools_of(step: Step) -> tuple[str, ...]:
-    """Return the names of the tools that a step may call itself."""
-    match step:
-        case ToolStep(tool=name):
-            return (name,)
-        case AgentStep() | PlanForStep():
-            return step.may_call
-        case _:
-            return ()
-
-
 def check_trust(context: CheckContext) -> None:
     """Report each tool whose results flow on, come from outside, and are of unstated trust, once. O(steps)."""
+    # Once a tool and not once a step: its declaration is what lacks the trust.
     told: set[str] = set()
     stated: set[str] = set()
     for body in context.bodies.every:
@@ -206,7 +198,7 @@ def check_trust(context: CheckContext) -> None:
             continue  # the check reported this when the plan was saved
         used: list[bool] | None = None
         for position, step in enumerate(body.steps):
-            names = _tools_of(step)
+            names = step.may_call
             if isinstance(step, ToolStep):
                 names += called_by(context.tools.find(step.tool))
             for number, name in enumerate(names):
@@ -242,6 +234,7 @@ def check_models(context: CheckContext, body: PlanBody) -> None:
         asked = list(_models_of(context, step))
         if not asked and not isinstance(step, PlanForStep):
             continue
+        # A step may name a model at several places; the first is reported.
         seen = set[str]()
         for path, name in asked:
             if name not in seen and (fault := context.model_fault(name)) is not None:
@@ -309,9 +302,8 @@ def _used(body: PlanBody) -> list[bool]:
     for refs in body.refs:
         for other in refs.waits:
             used[other] = True
-    for id_ in (*body.output.formula.strict, *body.output.formula.lenient):
-        if id_ in body.position:
-            used[body.position[id_]] = True
+    for other in body.referred(body.output):
+        used[other] = True
     return used
 
 
@@ -319,9 +311,10 @@ def _is_idle(context: CheckContext, survey: Survey, number: int, position: int) 
     """Whether a step is known to change nothing."""
     body = context.bodies.every[number]
     step = body.steps[position]
+    # A `fail` step decides whether the run goes on, though nothing refers to it. What a missing plan does is not known.
     if isinstance(step, FailStep) or (isinstance(step, PlanStep) and position not in body.calls):
         return False
-    is_known = all(context.tools.find(name) is not None for name in _tools_of(step))
+    is_known = all(context.tools.find(name) is not None for name in step.may_call)
     return is_known and not is_write(survey.touches[number][position])
 
 

@@ -18,7 +18,7 @@ from ..program.graph import program_order
 from ..program.program import Touch
 from ..signature import Effect, Signature, Signatures, called_by, is_same_signature, signatures_of
 from .body import Bodies, PlanBody, SavedPlans, bodies_of
-from .flow.labels import EVERYTHING, UNTRUSTED, Counted, FlowSummary, Labels, labels_of, tools_of
+from .flow.labels import EVERYTHING, UNTRUSTED, Counted, FlowSummary, Labels, labels_of
 from .flow.secrecy import Secrecy, secrecy_of
 from .flow.variation import variations_of
 
@@ -64,7 +64,7 @@ class Survey:
             return False
         if any(body.written or body.controlled or body.broken for body in bodies.every):
             return False
-        names = {name for body in bodies.every for step in body.steps for name in tools_of(step)}
+        names = {name for body in bodies.every for step in body.steps for name in step.may_call}
         names.update(each for name in list(names) for each in called_by(tools.find(name)))
         return all(is_same_signature(surveyed_with.find(name), tools.find(name)) for name in names)
 
@@ -130,7 +130,7 @@ def survey_of(
 
 def secrecy_in(bodies: Bodies, tools: Signatures) -> Secrecy:
     """Return the kinds of private data that the bodies may hold."""
-    names = {name: None for body in bodies.every for step in body.steps for name in tools_of(step)}
+    names = {name: None for body in bodies.every for step in body.steps for name in step.may_call}
     return secrecy_of(
         map(tools.find, names), (schema for body in bodies.every for schema in body.inputs.values()), tools
     )

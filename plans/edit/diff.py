@@ -185,8 +185,7 @@ def diff_plans(before: Plan, after: Plan) -> PlanDiff:
     for name in dict.fromkeys((*before.plans, *after.plans)):
         old, new = before.plans.get(name), after.plans.get(name)
         if old is None or new is None:
-            kind: ChangeKind = "added" if old is None else "removed"
-            changes.append(PlanChange(kind, "plans", name, "", _inner_text(old), _inner_text(new)))
+            changes.append(_change("plans", name, _inner_text(old), _inner_text(new)))
         else:
             changes += _bodies(old, new, name)
     return PlanDiff(tuple(changes), before, after)
@@ -196,12 +195,16 @@ def _prose(before: Plan, after: Plan) -> Iterator[PlanChange]:
     for part in ("task", "description", "deadline"):
         old, new = cast("Json", getattr(before, part)), cast("Json", getattr(after, part))
         if old != new:
-            kind: ChangeKind = "added" if old is None else "removed" if new is None else "changed"
-            yield PlanChange(kind, part, None, "", old, new)
+            yield _change(part, None, old, new)
     if before.left_out != after.left_out:
-        kind = "added" if not before.left_out else "removed" if not after.left_out else "changed"
         old_texts, new_texts = (list[Json](plan.left_out) or None for plan in (before, after))
-        yield PlanChange(kind, "left_out", None, "", old_texts, new_texts)
+        yield _change("left_out", None, old_texts, new_texts)
+
+
+def _change(part: str, name: str | None, old: Json, new: Json, plan: str | None = None) -> PlanChange:
+    """Return the change of a part that the plan has (before or after) or has not: `None`."""
+    kind: ChangeKind = "added" if old is None else "removed" if new is None else "changed"
+    return PlanChange(kind, part, name, "", old, new, plan)
 
 
 def _bodies(before: Plan | InnerPlan, after: Plan | InnerPlan, plan: str | None) -> Iterator[PlanChange]:
@@ -209,10 +212,8 @@ def _bodies(before: Plan | InnerPlan, after: Plan | InnerPlan, plan: str | None)
         old = cast("dict[str, Json]", getattr(before, part))
         new = cast("dict[str, Json]", getattr(after, part))
         for name in dict.fromkeys((*old, *new)):
-            if name not in old:
-                yield PlanChange("added", part, name, "", None, new[name], plan)
-            elif name not in new:
-                yield PlanChange("removed", part, name, "", old[name], None, plan)
+            if name not in old or name not in new:
+                yield _change(part, name, old.get(name), new.get(name), plan)
             else:
                 yield from _fields(part, name, old[name], new[name], plan)
     yield from _step_changes(before, after, plan)
@@ -221,8 +222,7 @@ def _bodies(before: Plan | InnerPlan, after: Plan | InnerPlan, plan: str | None)
         yield PlanChange("changed", "output", None, "", was, is_, plan)
     declared, now = before.returns, after.returns
     if canonical(declared) != canonical(now):
-        kind: ChangeKind = "added" if declared is None else "removed" if now is None else "changed"
-        yield PlanChange(kind, "returns", None, "", declared, now, plan)
+        yield _change("returns", None, declared, now, plan)
 
 
 def _fields(part: str, name: str, old: Json, new: Json, plan: str | None) -> Iterator[PlanChange]:

@@ -229,6 +229,7 @@ def _shape_faults(fault: ValidationError) -> list[Problem]:
 
 
 def _written(operation: Operation) -> dict[str, Json]:
+    # Where an operation was made in Python, pydantic counts `op` as not given.
     given = operation.model_dump(mode="json", by_alias=True, exclude_unset=True)
     return {"op": operation.op, **given}
 
@@ -293,6 +294,7 @@ def _apply(  # noqa: C901, PLR0912  # one case for each operation
             _check_free(steps, operation.step.get("id"), "step.id")
             steps.insert(_place(steps, operation), _owned(operation.step, "step"))
         case MoveStep(plan=inner):
+            # Taken out first: its new place counts in the list without it.
             steps = _steps(_body(raw, inner))
             step = steps.pop(_position(steps, operation.step))
             steps.insert(_place(steps, operation), step)
@@ -309,6 +311,7 @@ def _apply_to_step(steps: list[_Raw], operation: RemoveStep | ReplaceStep | SetK
             if new.get("id") != operation.step:
                 _check_free(steps, new.get("id"), "with.id")
             steps[position] = _owned(new, "with")
+        # Whether the value may stand there is decided by the shape of the plan that comes out.
         case SetKey(at=at):
             *way, last = _parts(at)
             holder = _follow(steps[position], way, at, create=True)
@@ -366,6 +369,7 @@ def _check_free(steps: list[_Raw], id_: object, key: str) -> None:
 
 def _owned(value: object, key: str) -> Any:  # noqa: ANN401  # any JSON
     try:
+        # The patch stays the caller's, who may change it or apply it again.
         return normal_in_order(value)
     except NotJson as fault:
         raise _PatchError("bad-shape", key, f"expected JSON, found {fault}") from fault
@@ -422,8 +426,10 @@ def _rename(body: _Raw, operation: Rename) -> None:
         if operation.step is not None:
             steps = _steps(body)
             position = _position(steps, operation.step)
+            # A new name that is the old one changes nothing, and is not taken.
             if operation.to != operation.step:
                 _check_free(steps, operation.to, "to")
+            # References first: if a loop would capture one, the step keeps its id.
             rename_step(body, operation.step, operation.to)
             steps[position]["id"] = operation.to
         elif operation.input is not None:

@@ -23,6 +23,7 @@ from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
+from ...lazy_imports import late_pattern
 from ..reports.errors import EvaluationError
 from ..reports.nearest import did_you_mean
 
@@ -57,10 +58,10 @@ def is_moment(value: object) -> bool:
 _DATE = "([0-9]{4})-([0-9]{2})-([0-9]{2})"
 _TIME = "([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?"
 _OFFSET = "[Zz]|[+-][0-9]{2}(?::?[0-9]{2}(?::?[0-9]{2})?)?"
-_DATETIME = re.compile(f"{_DATE}(?:[Tt ]{_TIME}({_OFFSET})?)?")
-_OFFSET_ALONE = re.compile(_OFFSET)
+_DATETIME = late_pattern(f"{_DATE}(?:[Tt ]{_TIME}({_OFFSET})?)?")
+_OFFSET_ALONE = late_pattern(_OFFSET)
 _COUNT = f"([0-9]{{1,{NUMBER_DIGITS_MAX}}})"
-_DURATION = re.compile(
+_DURATION = late_pattern(
     rf"([+-])?P(?:{_COUNT}W)?(?:{_COUNT}D)?(?:T(?:{_COUNT}H)?(?:{_COUNT}M)?(?:{_COUNT}(?:[.,]([0-9]{{1,9}}))?S)?)?"
 )
 
@@ -77,11 +78,12 @@ def read_datetime(text: str) -> datetime:
         pass
     raise EvaluationError(
         "bad-value",
-        f"{_shown(text)} is no date or time; expected ISO text such as '2026-01-31' or '2026-01-31T09:00:00+01:00'",
+        f"{quoted(text)} is no date or time; expected ISO text such as '2026-01-31' or '2026-01-31T09:00:00+01:00'",
     )
 
 
 def _microseconds(fraction: str | None) -> int:
+    # Further digits are cut and not rounded, so that no second is carried over.
     return int((fraction or "0").ljust(6, "0")[:6])
 
 
@@ -92,6 +94,7 @@ def _offset(text: str | None) -> timezone | None:
         return UTC
     digits = text[1:].replace(":", "").ljust(6, "0")
     ahead = timedelta(hours=int(digits[:2]), minutes=int(digits[2:4]), seconds=int(digits[4:]))
+    # `timedelta` would make an hour and more of 99 minutes.
     if int(digits[2:4]) > 59 or int(digits[4:]) > 59:
         raise ValueError(text)
     return timezone(-ahead if text[0] == "-" else ahead)
@@ -107,7 +110,7 @@ def read_timedelta(text: str) -> timedelta:
     found = _DURATION.fullmatch(text) if len(text) <= 2 * ISO_CHARACTERS_MAX else None
     if found is None or text[-1] in "PT":
         raise EvaluationError(
-            "bad-value", f"{_shown(text)} is no duration; expected ISO text such as 'P7D' or 'PT1H30M'"
+            "bad-value", f"{quoted(text)} is no duration; expected ISO text such as 'P7D' or 'PT1H30M'"
         )
     weeks, days, hours, minutes, seconds = (int(part or 0) for part in found.groups()[1:6])
     made = make_timedelta(
@@ -158,6 +161,7 @@ def iso_text(value: Moment) -> str:
     """Return the ISO text of a value."""
     if not isinstance(value, timedelta):
         return value.isoformat()
+    # Python writes `7 days, 0:00:00`, and keeps a negative duration as negative days with positive seconds.
     sign, value = ("-", -value) if value.days < 0 else ("", value)
     hours, seconds = divmod(value.seconds, 3_600)
     minutes, seconds = divmod(seconds, 60)
@@ -170,6 +174,7 @@ def iso_text(value: Moment) -> str:
 
 def plain(value: Json) -> Json:
     """Return a value with the ISO text in the place of every date in it; a value without dates is the same object."""
+    # The same object comes back where nothing changes, so that callers see by identity whether there was a date.
     kind = type(value)
     if kind in KINDS:
         return iso_text(cast("Moment", value))
@@ -213,7 +218,7 @@ RESULTS: Final[Mapping[tuple[str, str, str], str]] = MappingProxyType(
 )
 """The kinds that an operator takes, and the kind that it gives. The check and the run ask the same table."""
 
-_OPERATORS: Final[dict[str, Callable[[Any, Any], Any]]] = {
+ARITHMETIC: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "+": lambda a, b: a + b,
     "-": lambda a, b: a - b,
     "*": lambda a, b: a * b,
@@ -221,6 +226,7 @@ _OPERATORS: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "//": lambda a, b: a // b,
     "%": lambda a, b: a % b,
 }
+"""The arithmetic of Python, by its sign, for numbers and for dates."""
 _NUMBERS: Final[Mapping[type[object], str]] = MappingProxyType({int: "integer", float: "number"})
 
 
@@ -230,11 +236,12 @@ def computed(sign: str, left: Json, right: Json) -> object:
     Raises:
         EvaluationError: There is no such value.
     """
+    # A boolean is no number here, as in all arithmetic of the language.
     kinds = [KINDS.get(type(each)) or _NUMBERS.get(type(each), "") for each in (left, right)]
     if (sign, *kinds) not in RESULTS:
         return None
     try:
-        return _OPERATORS[sign](left, right)
+        return ARITHMETIC[sign](left, right)
     except OverflowError:
         raise _too_far() from None
     except ZeroDivisionError:
@@ -287,7 +294,7 @@ def field(value: object, name: str) -> Json:
     if name in FIELDS[kind]:
         return int(getattr(value, name))
     raise EvaluationError(
-        "absent-field", f"a {kind} has no field {_shown(name)}; its fields are {', '.join(FIELDS[kind])}"
+        "absent-field", f"a {kind} has no field {quoted(name)}; its fields are {', '.join(FIELDS[kind])}"
     )
 
 
@@ -296,7 +303,7 @@ _MONTHS: Final = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
 )
-_DIRECTIVE: Final = re.compile(r"%(-?)(:?.?)", re.DOTALL)
+_DIRECTIVE: Final = late_pattern(r"%(-?)(:?.?)", re.DOTALL)
 _DIRECTIVES: Final[Mapping[str, Callable[[datetime], str]]] = MappingProxyType(
     {
         "Y": lambda at: f"{at.year:04d}",
@@ -343,6 +350,7 @@ def formatted(value: date | datetime, form: str) -> str:
 
     def part(found: re.Match[str]) -> str:
         made = _DIRECTIVES[found[2]](at)
+        # `%-d` is the day without its zero, which the C libraries of some systems lack.
         return (made.lstrip("0 ") or "0") if found[1] else made
 
     return _DIRECTIVE.sub(part, form)
@@ -356,7 +364,7 @@ def check_form(form: str) -> None:
         if found[2] not in _DIRECTIVES:
             raise EvaluationError(
                 "bad-value",
-                f"a form of a date has no {_shown(found[0])}; expected %Y, %m, %d, %H, %M, %S, %A, %B or another of the page of expressions",
+                f"a form of a date has no {quoted(found[0])}; expected %Y, %m, %d, %H, %M, %S, %A, %B or another of the page of expressions",
             )
 
 
@@ -373,11 +381,13 @@ def in_zone(value: datetime, name: str) -> datetime:
     """
     zone = zone_of(name)
     try:
+        # There and back through UTC: that decides about times which a zone skips or has twice.
         local = (
             (value if value.tzinfo is not None else value.replace(tzinfo=zone))
             .astimezone(UTC)
             .astimezone(zone)
         )
+        # With its offset and without its zone, as the ISO text will keep it.
         return local.replace(tzinfo=timezone(cast("timedelta", local.utcoffset())), fold=0)
     except OverflowError:
         raise _too_far() from None
@@ -407,7 +417,7 @@ def zone_of(name: str) -> tzinfo:
         except ValueError:
             pass
     raise EvaluationError(
-        "bad-value", f"there is no time zone {_shown(name)}; expected a name such as 'Europe/Rome', or 'UTC'"
+        "bad-value", f"there is no time zone {quoted(name)}; expected a name such as 'Europe/Rome', or 'UTC'"
     )
 
 
@@ -430,5 +440,6 @@ def nearest_zone(name: str) -> str:
     return did_you_mean(name[:ISO_CHARACTERS_MAX], sorted(_zone_names()))
 
 
-def _shown(text: str) -> str:
+def quoted(text: str) -> str:
+    """Return a text in quotes for a message, cut short."""
     return repr(text if len(text) <= 40 else text[:37] + "..")

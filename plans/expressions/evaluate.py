@@ -16,34 +16,9 @@ from typing import NamedTuple, TypeAlias, assert_never
 
 from ..reports.errors import SKIPPED, EvaluationError, LocalProblem, RefersToSkipped, Skipped
 from ..values import Json
-from . import dates, operators, patterns
+from . import dates, nodes, operators, patterns
 from .functions import FUNCTIONS, METHODS
-from .nodes import (
-    Binary,
-    Broken,
-    Call,
-    Clause,
-    Compare,
-    Comprehension,
-    Condition,
-    Constant,
-    DictOf,
-    Field,
-    Index,
-    Lambda,
-    ListOf,
-    Literal,
-    Local,
-    Logic,
-    Method,
-    Name,
-    Node,
-    Slice,
-    Unary,
-    bound,
-    mapped,
-    references,
-)
+from .nodes import NO_SLOTS, Node, bound, mapped, references
 from .operators import WORK_MAX, Frame, Meter, checked, weigh
 
 COMPOUND_KEYS_SINCE = 2
@@ -118,54 +93,56 @@ _TOO_DEEP = "the value is nested too deep or too large to compute with"
 
 def _is_path(node: Node) -> bool:
     """Whether an expression is a plain path such as `a.b[0]`."""
-    while isinstance(node, Field) or (isinstance(node, Index) and isinstance(node.key, Literal | Constant)):
+    while isinstance(node, nodes.Field) or (
+        isinstance(node, nodes.Index) and isinstance(node.key, nodes.Literal | nodes.Constant)
+    ):
         node = node.base
-    return isinstance(node, Name)
+    return isinstance(node, nodes.Name)
 
 
 def _compile(node: Node) -> Run:  # noqa: C901, PLR0911, PLR0912  # one case, one line for each kind of node
     match node:
-        case Literal() | Constant():
+        case nodes.Literal() | nodes.Constant():
             return _constant(node.value)
-        case Broken():
+        case nodes.Broken():
             return _broken(node.code, node.message)
-        case Name():
+        case nodes.Name():
             return _name(node.name)
-        case Local():
+        case nodes.Local():
             return _local(node.slot)
-        case Field():
+        case nodes.Field():
             return _field(_compile(node.base), node.name)
-        case Index():
+        case nodes.Index():
             return _index(_compile(node.base), _compile(node.key))
-        case Slice():
+        case nodes.Slice():
             return _slice(
                 _compile(node.base), *(_compile_optional(part) for part in (node.low, node.high, node.step))
             )
-        case Unary():
+        case nodes.Unary():
             return _unary(node.operator, _compile(node.operand))
-        case Binary():
+        case nodes.Binary():
             return _binary(operator_of(node), _compile(node.left), _compile(node.right))
-        case Compare():
+        case nodes.Compare():
             return _compare(node)
-        case Logic():
+        case nodes.Logic():
             return _logic(node.operator == "and", [_compile(operand) for operand in node.operands])
-        case Condition():
+        case nodes.Condition():
             return _condition(_compile(node.test), _compile(node.then), _compile(node.otherwise))
-        case ListOf():
+        case nodes.ListOf():
             return _list([_compile(item) for item in node.items])
-        case DictOf():
+        case nodes.DictOf():
             return _dict([(_compile(key), _compile(value)) for key, value in node.pairs])
-        case Comprehension():
+        case nodes.Comprehension():
             return _comprehension(node)
-        case Call():
+        case nodes.Call():
             return _call(node)
-        case Method():
+        case nodes.Method():
             return _apply(METHODS[node.name].apply, [_compile(node.base), *map(_compile, node.arguments)])
         case _:
             assert_never(node)
 
 
-def operator_of(node: Binary) -> operators.Operator:
+def operator_of(node: nodes.Binary) -> operators.Operator:
     """Return what a binary operator does; `**` looks at how its exponent is written."""
     if node.operator == "**" and is_exact(node.right):
         return operators.exact_power
@@ -174,7 +151,7 @@ def operator_of(node: Binary) -> operators.Operator:
 
 def is_exact(exponent: Node) -> bool:
     """Whether an exponent is written as a non-negative integer."""
-    return isinstance(exponent, Literal) and type(exponent.value) is int and exponent.value >= 0
+    return isinstance(exponent, nodes.Literal) and type(exponent.value) is int and exponent.value >= 0
 
 
 def _compile_optional(node: Node | None) -> Run:
@@ -246,7 +223,7 @@ def _binary(apply: operators.Operator, left: Run, right: Run) -> Run:
     return lambda frame: apply(frame, left(frame), right(frame))
 
 
-def _compare(node: Compare) -> Run:
+def _compare(node: nodes.Compare) -> Run:
     first = _compile(node.first)
     # As in Python, an operand between two comparisons is evaluated once, and the first false one ends the chain.
     links = [
@@ -299,7 +276,7 @@ def _key(value: Json) -> str:
     return value
 
 
-def _comprehension(node: Comprehension) -> Run:
+def _comprehension(node: nodes.Comprehension) -> Run:
     clauses = [_clause(clause) for clause in node.clauses]
     # A round pays for all of its operations at once: counting each would cost more than the operations.
     weight = 1 + _size(node.element) + (0 if node.value is None else _size(node.value))
@@ -331,7 +308,7 @@ def _comprehension(node: Comprehension) -> Run:
 _Clause: TypeAlias = "tuple[Run, list[int], list[Run], int]"  # iterable, slots, conditions, work of a round
 
 
-def _clause(clause: Clause) -> _Clause:
+def _clause(clause: nodes.Clause) -> _Clause:
     weight = 1 + sum(map(_size, clause.conditions))
     slots = [target.slot for target in clause.targets]
     return _compile(clause.iterable), slots, [_compile(condition) for condition in clause.conditions], weight
@@ -370,7 +347,7 @@ def _size(node: Node) -> int:
     return 1 + sum(map(_size, node.parts))
 
 
-def _call(node: Call) -> Run:
+def _call(node: nodes.Call) -> Run:
     if node.function == "first":
         return _first([(frozenset(references(part).strict), _compile(part)) for part in node.arguments])
     if node.function == "secret":
@@ -404,14 +381,14 @@ def _call(node: Call) -> Run:
 def is_compound_key(body: Node) -> bool:
     """Whether a lambda is written as a list, so that each part of it counts: `key=lambda x: [x.a, x.b]`."""
     # By how it is written, not by its value: in version 1 a key that happened to be a list failed its run, and runs of that time have to replay.
-    return isinstance(body, ListOf) or (isinstance(body, Constant) and type(body.value) is list)
+    return isinstance(body, nodes.ListOf) or (isinstance(body, nodes.Constant) and type(body.value) is list)
 
 
 def _apply(apply: Callable[..., Json], arguments: list[Run]) -> Run:
     return lambda frame: apply(frame, *[argument(frame) for argument in arguments])
 
 
-def _keys(function: str, key: Lambda) -> Callable[[Frame, list[Json]], list[Json]]:
+def _keys(function: str, key: nodes.Lambda) -> Callable[[Frame, list[Json]], list[Json]]:
     # Keys are computed before the function runs, so that no function calls back into an expression.
     slot, body, weight = key.parameter.slot, _compile(key.body), 1 + _size(key.body)
 
@@ -511,9 +488,6 @@ def fold(node: Node, work: int | None = None) -> Folded:
     return Folded(folded, tuple(problems), folding.spent)
 
 
-_NO_SLOTS: frozenset[int] = frozenset()
-
-
 class _Folding:
     """The folding of one expression, with at most that much work."""
 
@@ -527,7 +501,7 @@ class _Folding:
         )  # by identity: the operations that refer to nothing outside themselves
         self.problems: list[LocalProblem] = []
         self.large: dict[
-            int, tuple[Constant, Node]
+            int, tuple[nodes.Constant, Node]
         ] = {}  # by identity of the constant, which stays alive here
         self._budget = Frame({})
         if work is not None:
@@ -544,21 +518,21 @@ class _Folding:
 
     def find_free(self, node: Node) -> frozenset[int] | None:
         """Return the loop and lambda names that a node takes from around it; `None` if it refers to a step or an input."""
-        if isinstance(node, Name | Broken):
+        if isinstance(node, nodes.Name | nodes.Broken):
             return None
-        if isinstance(node, Literal | Constant):
-            return _NO_SLOTS
-        if isinstance(node, Local):
+        if isinstance(node, nodes.Literal | nodes.Constant):
+            return NO_SLOTS
+        if isinstance(node, nodes.Local):
             return frozenset({node.slot})
         # From the leaves up: a node is constant if it takes no name from outside itself.
-        free: frozenset[int] | None = _NO_SLOTS
+        free: frozenset[int] | None = NO_SLOTS
         for part in node.parts:
             inner = self.find_free(part)
             free = None if free is None or inner is None else free | inner
-        if isinstance(node, Call):
+        if isinstance(node, nodes.Call):
             self.has_dates = self.has_dates or node.function in dates.MAKERS
             self.has_patterns = self.has_patterns or node.function in patterns.FUNCTIONS
-        if free is None or (isinstance(node, Call) and node.function == "secret"):
+        if free is None or (isinstance(node, nodes.Call) and node.function == "secret"):
             return None
         free -= bound(node)
         if not free:
@@ -567,12 +541,12 @@ class _Folding:
 
     def folded(self, node: Node) -> Node:
         """Return a node with its constant parts evaluated: the smallest ones first, so that a problem is told where it arises."""
-        is_first = isinstance(node, Call) and node.function == "first"
+        is_first = isinstance(node, nodes.Call) and node.function == "first"
         before = len(self.problems)
         self._firsts += is_first
         made = mapped(node, self.folded)
         self._firsts -= is_first
-        if self.has_patterns and isinstance(made, Call) and made.function in patterns.FUNCTIONS:
+        if self.has_patterns and isinstance(made, nodes.Call) and made.function in patterns.FUNCTIONS:
             made = self._with_pattern(made)
         # A part with a problem inside has no value that means anything, so it is not evaluated.
         if id(node) not in self.constants or len(self.problems) > before:
@@ -588,22 +562,22 @@ class _Folding:
             # The codes of evaluation are finer than those of plans.
             code = "limit-exceeded" if error.code == "limit-exceeded" else "bad-expr"
             self.problems.append(LocalProblem(code, str(error), "", "", node.start, node.end))
-            return Broken(node.start, node.end, code, str(error))
+            return nodes.Broken(node.start, node.end, code, str(error))
         if type(value) is list or type(value) is dict:
             self._weighed += weigh(value, WORK_MAX)
         # A plan keeps no dates, so such a part is computed again when the expression is.
         if self.has_dates and dates.plain(value) is not value:
             return made
-        constant = Constant(node.start, node.end, value)
+        constant = nodes.Constant(node.start, node.end, value)
         if weigh(value, KEPT_MAX) > KEPT_MAX:
             self.large[id(constant)] = (constant, node)
         return constant
 
-    def _with_pattern(self, call: Call) -> Call:
+    def _with_pattern(self, call: nodes.Call) -> nodes.Call:
         """Return a call with its regular expression looked at, if that is written out."""
         # Here and not where types are inferred, because compiling is work, and this is where a check counts work.
         pattern, *others = call.arguments
-        if not isinstance(pattern, Literal | Constant) or not isinstance(pattern.value, str):
+        if not isinstance(pattern, nodes.Literal | nodes.Constant) or not isinstance(pattern.value, str):
             return call
         self._weighed += patterns.work_of(pattern.value)
         if self._most is not None and self.spent > self._most:
@@ -614,7 +588,9 @@ class _Folding:
             message = f"{call.function}(..) cannot read its pattern: {error}"
             hint = "it takes Python's syntax, without look-arounds and back-references"
             self.problems.append(LocalProblem("bad-expr", message, hint, "", pattern.start, pattern.end))
-            return replace(call, arguments=(Broken(pattern.start, pattern.end, "bad-expr", message), *others))
+            return replace(
+                call, arguments=(nodes.Broken(pattern.start, pattern.end, "bad-expr", message), *others)
+            )
         return call
 
     def without_large(self, node: Node) -> Node:

@@ -112,6 +112,7 @@ class Formula:
             self.foldable = tuple([each for each in every if not each[1].parsed.is_path])
         self.strict, self.lenient, self.inputs = found.strict, found.lenient, found.inputs
         others = found.lenient | found.roots
+        # The same object where nothing else is used: the labels ask by identity, since most templates refer to steps only.
         self.names = found.strict | others if others else found.strict
         self.secret = _secret(self.tree) if isinstance(self.tree, Leaf) else None
 
@@ -151,6 +152,7 @@ class Formula:
             or self.names != self.strict
         ):
             return None
+        # The short way may be taken only if it gives exactly what the full reading gave.
         found = splices_of_names(self.value)
         names = {each for each in found if isinstance(each, str)}
         return found if found == self._spliced() and names == self.strict else None
@@ -207,6 +209,7 @@ class Formula:
         self._expect_all(scope)
         if self._run is None:
             self._run = compiled(self.tree)
+        # One expression has checked its own result; several together may still be too large.
         value = self._run(scope)
         return checked(value) if len(self.leaves) > 1 else value
 
@@ -239,6 +242,7 @@ class Formula:
 
     def _expect_all(self, scope: Scope) -> None:
         """Raise `RefersToSkipped` if a step that the template needs was skipped."""
+        # Before anything is evaluated: whether a skipped step skips this one must not depend on the data.
         if SKIPPED in (gone := [scope.get(name) for name in self.strict]):
             raise RefersToSkipped(
                 min(name for name, value in zip(self.strict, gone, strict=True) if value is SKIPPED)
@@ -401,6 +405,7 @@ class _Reader:
     def _branch(self, value: list[Json] | dict[str, Json], room: int) -> Branch | None:
         parts: dict[int | str, Tree] = {}
         for name, part in value.items() if isinstance(value, dict) else enumerate(value):
+            # Most parts are plain text, which is passed over without a call.
             if type(part) is str:
                 if "$" not in part and "{{" not in part:
                     continue
@@ -428,6 +433,7 @@ class _Reader:
 
     def _text(self, text: str, name: str | int | None = None) -> Tree | None:
         """Read one string, which is no plain text, at a place in the list or object that is being read."""
+        # A string that is one expression is the commonest, and is remembered by its text.
         whole = whole_pieces(text)
         if whole is not None:
             leaf = Leaf(self._inner(name), whole)
@@ -571,6 +577,7 @@ def _splice(value: Json, tree: Tree | None, made: list[Splice]) -> None:
         made.append(node.name if isinstance(node, Name) else compiled(tree))
     elif isinstance(tree.value, dict):
         text = b"{"
+        # In the order of canonical JSON, which the joined parts have to be.
         for name in sorted(tree.value):
             text += _serialized_key(name)
             inner = tree.parts.get(name)

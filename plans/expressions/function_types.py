@@ -129,6 +129,7 @@ def _gives(result: Type, *wanted: Takes) -> Rule:
 
 
 def _sum(use: FunctionUse) -> Type:
+    # The sum of an empty list is the integer 0.
     return numeric(use.item_is(A_NUMBER)) if members(use.items()) else INTEGER
 
 
@@ -143,6 +144,7 @@ def _abs(use: FunctionUse) -> Type:
 
 def _round(use: FunctionUse) -> Type:
     use.each(A_NUMBER, AN_INTEGER)
+    # The second argument decides by being there, so that the type does not depend on its value.
     return NUMBER if len(use.arguments) > 1 else INTEGER
 
 
@@ -158,6 +160,7 @@ def _extreme(use: FunctionUse) -> Type:
     else:
         good = _check_order(use, use.node, candidates, [of for _, of in use.arguments])
     kinds = {kind_of(member) for member in good}
+    # Of one kind, known values stay. Of integers beside other numbers the evaluator makes a number, also if it chooses an integer.
     if kinds <= {"integer"} or kinds <= {"string"}:
         return union(*good) if good else NEVER
     return NUMBER if kinds <= {"integer", "number"} else union(*good)
@@ -170,9 +173,11 @@ def _cells(of: Type) -> Sequence[Type]:
 
 def _check_order(use: FunctionUse, node: Node, of: Type, cells: Sequence[Type] = ()) -> tuple[Member, ...]:
     """Note if values are neither all numbers nor all text."""
+    # What has no order at all is refused here; what has, may still be of several kinds.
     good = operand(use.findings, node, of, _ORDERED, use.name)
     if not good or not _is_mixed(good):
         return good
+    # An error needs two values that are surely there and of different kinds; several alternatives of one value are only a doubt.
     sure = [{_order_of(member) for member in members(cell)} for cell in cells]
     if len({kind for kinds in sure if len(kinds) == 1 for kind in kinds & _ORDERED.kinds}) > 1:
         message = f"{use.name} takes {_ORDERED.wanted}, found {type_text(of)}"
@@ -237,6 +242,7 @@ def _enumerate(use: FunctionUse) -> Type:
 
 def _fields(use: FunctionUse) -> Type:
     objects = use.each(AN_OBJECT)[0]
+    # Whether a field is always there does not matter: what the list holds has one of these types.
     parts = [
         part
         for member in objects
@@ -257,6 +263,7 @@ def _flatten(use: FunctionUse) -> Type:
 def _keyed(use: FunctionUse) -> Type:
     """Note if the key of a group cannot be the name of a field; return the type of the items."""
     item = use.items()
+    # Without a key the items themselves name their groups.
     node, of = (use.arguments[0][0], item) if use.key is None else use.key
     operand(use.findings, node, of, _GROUP_KEY, f"a key of {use.name}")
     return item
@@ -276,6 +283,7 @@ def _get(use: FunctionUse) -> Type:
     operand(use.findings, node, path, _PATH, "the path of get(..)")
     default = rest[0][1] if rest else NULL
     value = node.value if isinstance(node, Literal | Constant) else None
+    # A computed path may lead anywhere.
     if not isinstance(value, str | list):
         return UNKNOWN
     try:
@@ -292,6 +300,7 @@ def _get(use: FunctionUse) -> Type:
             _no_part(use, node, base, of, part)
             return NEVER
         of = joined(found)
+    # Null counts as absent at run time, so the default stands in its place.
     return union(without_null(of), default)
 
 
@@ -336,6 +345,7 @@ def _format(use: FunctionUse) -> Type:
     node = use.arguments[1][0]
     form = _literal(node)
     kinds = [kind_of(member) for member in values]
+    # Only a form that no alternative has is an error; for the others the run decides.
     if form is not None and kinds and all(_has_no_form(kind, form) for kind in kinds):
         found = type_text(use.arguments[0][1])
         message = f"format(..) has no form '{short(form)}' for {found}"
@@ -353,6 +363,7 @@ def _has_no_form(kind: str, form: str) -> bool:
     if kind == "unknown":
         return False
     try:
+        # Whether a form is right depends on the kind of the value alone, so one sample of each kind decides.
         if kind in _SAMPLES:
             check_form(form)
             format(_SAMPLES[kind], form)
@@ -378,6 +389,7 @@ def _pattern(use: FunctionUse) -> patterns.Pattern | None:
 
 def _match(use: FunctionUse) -> Type:
     pattern = _pattern(use)
+    # A group that took no part in the match is empty text, so all fields are text and always there.
     names = (patterns.WHOLE,) if pattern is None else (patterns.WHOLE, *pattern.names)
     # A pattern that is not written out may have any groups.
     others = TEXT if _literal(use.arguments[0][0]) is None else None
@@ -388,6 +400,7 @@ def _findall(use: FunctionUse) -> Type:
     pattern = _pattern(use)
     if pattern is None:
         return ListType(union(TEXT, ListType(TEXT)))
+    # As of `re.findall`: one group gives its text, several give a list for each match.
     return ListType(TEXT if pattern.groups <= 1 else listed([TEXT] * pattern.groups))
 
 
@@ -404,6 +417,7 @@ def _date(use: FunctionUse) -> Type:
 
 def _datetime(use: FunctionUse) -> Type:
     use.findings.has_dates = True
+    # Two arguments are a time and its zone; a date in numbers has three at least.
     if len(use.arguments) > 2:
         use.each(*[AN_INTEGER] * 7)
         return DATETIME
@@ -416,6 +430,7 @@ def _datetime(use: FunctionUse) -> Type:
 def _timedelta(use: FunctionUse) -> Type:
     use.findings.has_dates = True
     use.each(_DURATION)
+    # Names such as `days=` were held to the known ones when the text was read.
     for node, of in use.named.values():
         operand(use.findings, node, of, A_NUMBER, use.name)
     return TIMEDELTA
@@ -503,6 +518,7 @@ def _method(result: Type, *wanted: Takes) -> Rule:
 
 def _join_method(use: FunctionUse) -> Type:
     (base, of), (node, items) = use.arguments
+    # The commonest slip is the other order, `xs.join(", ")`: the hint turns it round.
     if operand(use.findings, base, of, A_TEXT, use.name) or not members(of):
         item = items_of(use.findings, node, items, use.name)
         operand(use.findings, node, item, A_TEXT, f"an item of {use.name}")
@@ -514,6 +530,7 @@ def _join_method(use: FunctionUse) -> Type:
 
 def _count_method(use: FunctionUse) -> Type:
     (base, of), (node, _) = use.arguments
+    # A list has no methods here; the hint says how its items are counted.
     is_list = any(isinstance(member, ListType) for member in members(of))
     if is_list and not operand(use.findings, base, of, A_TEXT, use.name):
         hint = f"write: len([x for x in {use.findings.source(base)} if x == {use.findings.source(node)}])"

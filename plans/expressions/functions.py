@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
+from ...lazy_imports import late_pattern
 from ..immutable import immutable
 from ..reports.errors import EvaluationError
 from ..values import Json, canonical
@@ -177,6 +178,7 @@ def _avg(frame: Frame, values: Json) -> Json:
     numbers = _numbers(frame, values, "avg(..)")
     if not numbers:
         raise EvaluationError("empty-list", "avg(..) of an empty list")
+    # The same sum as sum(..), divided once: avg(xs) is sum(xs) / len(xs) to the last bit.
     return number(functools.reduce(operator.add, numbers) / len(numbers))
 
 
@@ -189,6 +191,7 @@ def _extreme(what: str, goes_before: Callable[[Any, Any], bool]) -> Apply:
         order = items if keys is None else keys
         frame.pay(len(order))
         _check_keys(frame, order, what, 1, is_compound=is_compound)
+        # Only a strictly better key replaces the best one, so of equal ones the first stays, as in Python.
         best = 0
         for position in range(1, len(order)):
             if goes_before(order[position], order[best]):
@@ -203,6 +206,7 @@ def _extreme(what: str, goes_before: Callable[[Any, Any], bool]) -> Apply:
 
 def _check_order(items: Sequence[Json], what: str) -> None:
     """Refuse what has no order: all numbers or all text is wanted."""
+    # Booleans are neither: Python would sort them among the numbers.
     numbers = sum(map(is_number, items))
     texts = sum(type(item) is str for item in items)
     if len(items) in {numbers, texts} or _are_moments(items):
@@ -259,6 +263,7 @@ def _pay_texts(frame: Frame, items: Sequence[Json], times: int) -> None:
 
 def _rounds(items: Sequence[Json]) -> int:
     """Return the work for each item of a sorted list."""
+    # A sort compares each item about log2(n) times, and a comparison counts as a quarter of an operation.
     return max(len(items).bit_length() // 4, 1)
 
 
@@ -291,6 +296,7 @@ def _sorted(
         raise type_problem("reverse=", "a boolean", reverse)
     order = items if keys is None else keys
     _check_keys(frame, order, "sorted(..)", _rounds(order), is_compound=is_compound)
+    # Positions are sorted instead of pairs of key and item, since the items themselves need no order.
     places = _sorted_in_pieces(list(range(len(items))), cast("list[Any]", order).__getitem__, reverse=reverse)
     return [items[place] for place in places]
 
@@ -307,6 +313,7 @@ def _round(_frame: Frame, value: Json, digits: Json = None) -> Json:
     numeric = cast("float", value)
     if digits is None:
         return integer(round(numeric))
+    # `round(5, -10**9)` would compute a power of ten with a billion digits.
     places = max(min(an_integer(digits, "round(..)'s second argument"), 400), -400)
     try:
         return number(float(round(numeric, places)))
@@ -325,6 +332,7 @@ def _range(frame: Frame, *bounds: Json) -> Json:
     if len(numbers) == 3 and numbers[2] == 0:
         raise EvaluationError("bad-value", "the step of range(..) cannot be 0")
     span = range(*numbers)
+    # Paid before the list is made, as everywhere: `range(10**18)` fails at once.
     frame.pay_items(_length(span))
     return list(span)
 
@@ -350,6 +358,7 @@ def _all(frame: Frame, values: Json) -> Json:
 
 def _zip(frame: Frame, *values: Json) -> Json:
     lists = [a_list(value, "zip(..)") for value in values]
+    # Each row is a list of its own, so it counts beside its items.
     frame.pay_items(min(map(len, lists)) * (len(lists) + 1))
     return [list(row) for row in zip(*lists, strict=False)]
 
@@ -357,6 +366,7 @@ def _zip(frame: Frame, *values: Json) -> Json:
 def _enumerate(frame: Frame, values: Json, start: Json = 0) -> Json:
     items, first = a_list(values, "enumerate(..)"), an_integer(start, "enumerate(..)'s second argument")
     frame.pay(3 * len(items))
+    # The last position decides whether all of them are 64-bit integers.
     integer(first + len(items))
     return [[position, item] for position, item in enumerate(items, first)]
 
@@ -383,8 +393,9 @@ def _int(_frame: Frame, value: Json) -> Json:
         case bool() | int() | float():
             return integer(int(value))
         case str():
+            # The length is asked first: Python takes quadratic time to read many digits.
             if len(value) > 400 or not _INTEGER_TEXT.fullmatch(value):
-                raise EvaluationError("bad-value", f"int(..) cannot read {_quoted(value)}")
+                raise EvaluationError("bad-value", f"int(..) cannot read {dates.quoted(value)}")
             return integer(int(value))
         case _:
             raise type_problem("int(..)", "a number, text or a boolean", value)
@@ -396,9 +407,10 @@ def _float(_frame: Frame, value: Json) -> Json:
             return number(float(value))
         case str():
             try:
+                # To Python `inf` and `nan` are numbers; `number` refuses them.
                 return number(float(value))
             except ValueError:
-                raise EvaluationError("bad-value", f"float(..) cannot read {_quoted(value)}") from None
+                raise EvaluationError("bad-value", f"float(..) cannot read {dates.quoted(value)}") from None
         case _:
             raise type_problem("float(..)", "a number, text or a boolean", value)
 
@@ -407,11 +419,7 @@ def _bool(_frame: Frame, value: Json) -> Json:
     return bool(value)
 
 
-_INTEGER_TEXT = re.compile(r"\s*[+-]?\d+(?:_\d+)*\s*")
-
-
-def _quoted(value: str) -> str:
-    return repr(value if len(value) <= 40 else value[:37] + "..")
+_INTEGER_TEXT = late_pattern(r"\s*[+-]?\d+(?:_\d+)*\s*")
 
 
 def _keys(frame: Frame, value: Json) -> Json:
@@ -431,6 +439,7 @@ def _sorted_keys(frame: Frame, fields: dict[str, Json]) -> list[str]:
 def _values(frame: Frame, value: Json) -> Json:
     fields = an_object(value, "values(..)")
     frame.pay(2 * len(fields))
+    # By key and not as written: stored values have sorted keys, so a replay has no other order.
     return [fields[key] for key in _sorted_keys(frame, fields)]
 
 
@@ -481,6 +490,7 @@ def _sign(frame: Frame, value: Json) -> object:
         case dict():
             frame.pay(2 * len(value))
             return ("object", *((key, _sign(frame, value[key])) for key in sorted(value)))
+        # 1 and 1.0 hash alike in Python, and they are equal here, too.
         case _:
             return value
 
@@ -523,7 +533,7 @@ def _group_name(frame: Frame, key: Json, what: str) -> str:
 # --- Numbers as text, and regular expressions
 
 
-_FORM: Final = re.compile(
+_FORM: Final = late_pattern(
     r"(?:(?P<fill>.)?[<>^=])?(?P<sign>[-+ ])?(?P<zero>0)?(?P<width>[0-9]{1,4})?(?P<group>[,_])?(?:\.(?P<digits>[0-9]{1,3}))?"
     r"(?P<kind>[bdeEfFgGosxX%])?",
     re.DOTALL,
@@ -541,7 +551,7 @@ def check_form(form: str) -> None:
     ):
         raise EvaluationError(
             "bad-value",
-            f"format(..) cannot read the form {_quoted(form)}; write it as in ',.2f', '08d' or '<20'",
+            f"format(..) cannot read the form {dates.quoted(form)}; write it as in ',.2f', '08d' or '<20'",
         )
 
 
@@ -554,11 +564,12 @@ def _format(frame: Frame, value: Json, form: Json) -> Json:
     if not is_number(value) and type(value) is not str:
         raise type_problem("format(..)", "a number, text or a date", value)
     check_form(text)
+    # How long the text will be is known only once it is made, so the longest one is paid for.
     frame.pay_text(FORM_WIDTH_MAX + (len(value) if isinstance(value, str) else 0))
     try:
         return format(value, text)
     except ValueError:  # `.2f` of text, `d` of a float
-        message = f"format(..) has no form {_quoted(text)} for {kind_of(value)}"
+        message = f"format(..) has no form {dates.quoted(text)} for {kind_of(value)}"
         raise EvaluationError("bad-value", message) from None
 
 
@@ -576,7 +587,7 @@ def _findall(frame: Frame, pattern: Json, text: Json) -> Json:
 # --- Paths: what `get` follows
 
 
-_PATH: Final = re.compile(r"(?:^|\.)([^.\[\]]+)|\[(-?[0-9]{1,18})\]")
+_PATH: Final = late_pattern(r"(?:^|\.)([^.\[\]]+)|\[(-?[0-9]{1,18})\]")
 
 
 def path_of(path: Json) -> list[str | int]:
@@ -606,7 +617,9 @@ def _parts_of(path: str) -> list[str | int]:
     while at < len(path) and len(parts) <= PATH_PARTS_MAX:
         found = _PATH.match(path, at)
         if found is None:
-            message = f'get(..) cannot read the path {_quoted(path)}; write it as in "a.b[0]", or as a list'
+            message = (
+                f'get(..) cannot read the path {dates.quoted(path)}; write it as in "a.b[0]", or as a list'
+            )
             raise EvaluationError("bad-value", message)
         parts.append(found[1] if found[2] is None else int(found[2]))
         at = found.end()
@@ -618,6 +631,7 @@ def position_of(part: str | int) -> int | None:
     if type(part) is int:
         return part
     text = cast("str", part)
+    # 18 digits fit into 64 bits, and no list is that long.
     return int(text) if len(text) <= 18 and text.isascii() and text.isdigit() else None
 
 
@@ -759,6 +773,7 @@ def _method(name: str, call: Callable[..., Json], *kinds: str) -> Apply:
     def apply(frame: Frame, base: Json, *arguments: Json) -> Json:
         text = a_text(base, what)
         frame.pay_text(len(text))
+        # Arguments that are left out have Python's own defaults.
         for argument, kind in zip(arguments, kinds, strict=False):
             if kind == "text":
                 a_text(argument, what)
@@ -808,6 +823,7 @@ def _longer(call: Callable[[str], str]) -> Callable[..., Json]:
 
 
 def _replace(frame: Frame, text: str, old: str, new: str, count: int = -1) -> Json:
+    # Counted first, so that the length of the result is paid for before the text is made.
     found = text.count(old)
     times = found if count < 0 else min(found, count)
     frame.pay_text(len(text) + times * max(len(new) - len(old), 0))
@@ -815,6 +831,7 @@ def _replace(frame: Frame, text: str, old: str, new: str, count: int = -1) -> Js
 
 
 def _split(frame: Frame, text: str, separator: str | None = None, count: int = -1) -> Json:
+    # At most one part more than a list may have: enough to refuse the result, and no more memory than that.
     parts = text.split(separator, count if 0 <= count <= ITEMS_MAX else ITEMS_MAX)
     frame.pay_items(len(parts))
     return cast("list[Json]", parts)
@@ -830,54 +847,47 @@ def _join_method(frame: Frame, base: Json, values: Json) -> Json:
     return joined(frame, values, a_text(base, ".join(..)"))
 
 
+def _of_text(signature: str, call: Callable[..., Json], *kinds: str, least: int | None = None) -> Function:
+    """Return a method of text.
+
+    Args:
+        signature: How it is written, with types.
+        call: What it does.
+        kinds: The kinds of its arguments.
+        least: Fewest arguments; `None`: all of them.
+    """
+    name = signature[1 : signature.index("(")]
+    return Function(
+        signature, len(kinds) if least is None else least, len(kinds), _method(name, call, *kinds)
+    )
+
+
 METHODS: dict[str, Function] = {
-    "lower": Function(".lower() -> text", 0, 0, _method("lower", _longer(str.lower))),
-    "upper": Function(".upper() -> text", 0, 0, _method("upper", _longer(str.upper))),
-    "title": Function(".title() -> text", 0, 0, _method("title", _longer(str.title))),
-    "strip": Function(
-        ".strip(chars: text = whitespace) -> text",
-        0,
-        1,
-        _method("strip", _strip, "text or null"),
-    ),
-    "split": Function(
+    "lower": _of_text(".lower() -> text", _longer(str.lower)),
+    "upper": _of_text(".upper() -> text", _longer(str.upper)),
+    "title": _of_text(".title() -> text", _longer(str.title)),
+    "strip": _of_text(".strip(chars: text = whitespace) -> text", _strip, "text or null", least=0),
+    "split": _of_text(
         ".split(sep: text = whitespace, most: integer = -1) -> list[text]",
-        0,
-        2,
-        _method("split", _split, "text or null", "integer"),
+        _split,
+        "text or null",
+        "integer",
+        least=0,
     ),
-    "splitlines": Function(".splitlines() -> list[text]", 0, 0, _method("splitlines", _splitlines)),
-    "replace": Function(
+    "splitlines": _of_text(".splitlines() -> list[text]", _splitlines),
+    "replace": _of_text(
         ".replace(old: text, new: text, most: integer = -1) -> text",
-        2,
-        3,
-        _method("replace", _replace, "text", "text", "integer"),
+        _replace,
+        "text",
+        "text",
+        "integer",
+        least=2,
     ),
-    "startswith": Function(
-        ".startswith(prefix: text) -> boolean",
-        1,
-        1,
-        _method("startswith", _plain(str.startswith), "text"),
-    ),
-    "endswith": Function(
-        ".endswith(suffix: text) -> boolean",
-        1,
-        1,
-        _method("endswith", _plain(str.endswith), "text"),
-    ),
+    "startswith": _of_text(".startswith(prefix: text) -> boolean", _plain(str.startswith), "text"),
+    "endswith": _of_text(".endswith(suffix: text) -> boolean", _plain(str.endswith), "text"),
     "join": Function(".join(xs: list[text]) -> text", 1, 1, _join_method, generators=True),
-    "count": Function(
-        ".count(part: text) -> integer",
-        1,
-        1,
-        _method("count", _plain(str.count), "text"),
-    ),
-    "find": Function(
-        ".find(part: text) -> integer",
-        1,
-        1,
-        _method("find", _plain(str.find), "text"),
-    ),
+    "count": _of_text(".count(part: text) -> integer", _plain(str.count), "text"),
+    "find": _of_text(".find(part: text) -> integer", _plain(str.find), "text"),
     **{
         name: Function(signature, least, least, apply, since=2, of="date")
         for name, signature, least, apply in (

@@ -34,32 +34,12 @@ from ..types.types import (
     without_null,
 )
 from ..values import Json, into
+from . import nodes
 from . import type_rules as rules
 from .evaluate import is_exact
 from .function_types import FUNCTION_TYPES, METHOD_TYPES, Argument, FunctionUse
 from .functions import FUNCTIONS
-from .nodes import (
-    Binary,
-    Broken,
-    Call,
-    Clause,
-    Compare,
-    Comprehension,
-    Condition,
-    Constant,
-    DictOf,
-    Field,
-    Index,
-    ListOf,
-    Literal,
-    Local,
-    Logic,
-    Method,
-    Name,
-    Node,
-    Slice,
-    Unary,
-)
+from .nodes import Node
 from .template import Branch, Expression, Leaf, Tree
 from .type_rules import A_TEXT, NOBODY, ExpressionProblems, TupleType, items_of, joined, listed, operand
 
@@ -211,68 +191,68 @@ class _Inference:
 
     def type(self, node: Node) -> Type:  # noqa: C901, PLR0911, PLR0912  # one case, one line for each kind of node
         match node:
-            case Literal() | Constant():
+            case nodes.Literal() | nodes.Constant():
                 return exact(node.value)
-            case Broken():
+            case nodes.Broken():
                 return NEVER
-            case Name():
+            case nodes.Name():
                 return self._name(node)
-            case Local():
+            case nodes.Local():
                 return self.locals.get(node.slot, NEVER)
-            case Field():
+            case nodes.Field():
                 return self._field(node, node.name)
             # `inputs["x"]` names an input as `inputs.x` does, so an unknown one is `unknown-ref` and not `unknown-field`.
-            case Index(key=Literal(value=str() as key)) if isinstance(node.base, Name):
+            case nodes.Index(key=nodes.Literal(value=str() as key)) if isinstance(node.base, nodes.Name):
                 return self._field(node, key)
-            case Index():
+            case nodes.Index():
                 return self._index(node)
-            case Slice():
+            case nodes.Slice():
                 bounds = [
                     (part, self.type(part)) for part in (node.low, node.high, node.step) if part is not None
                 ]
                 return rules.cut(self.findings, node, self.type(node.base), bounds)
-            case Unary():
+            case nodes.Unary():
                 of = self.type(node.operand)
                 return (
                     BOOLEAN
                     if node.operator == "not"
                     else rules.signed(self.findings, node, node.operator, of)
                 )
-            case Binary():
+            case nodes.Binary():
                 return self._binary(node)
-            case Compare():
+            case nodes.Compare():
                 return self._compare(node)
-            case Logic():
+            case nodes.Logic():
                 return self._logic(node)
-            case Condition():
+            case nodes.Condition():
                 # The test does not choose a branch: conditions do not narrow types.
                 self.type(node.test)
                 return joined([self.type(node.then), self.type(node.otherwise)])
-            case ListOf():
+            case nodes.ListOf():
                 return listed([self.type(item) for item in node.items])
-            case DictOf():
+            case nodes.DictOf():
                 return self._dict(node)
-            case Comprehension():
+            case nodes.Comprehension():
                 return self._comprehension(node)
-            case Call():
+            case nodes.Call():
                 return self._call(node)
-            case Method():
+            case nodes.Method():
                 rule = METHOD_TYPES[node.name]
                 arguments = [self._argument(part) for part in (node.base, *node.arguments)]
                 return rule(FunctionUse(self.findings, node, f".{node.name}(..)", arguments))
             case _:
                 assert_never(node)
 
-    def _index(self, node: Index) -> Type:
+    def _index(self, node: nodes.Index) -> Type:
         base, key = self.type(node.base), self.type(node.key)
-        if isinstance(node.key, Name) and node.key.name not in self.scope:
+        if isinstance(node.key, nodes.Name) and node.key.name not in self.scope:
             rules.unquoted(self.findings, node, base, node.key)
         return rules.index(self.findings, node, base, key)
 
     def _argument(self, node: Node) -> Argument:
         return node, self.type(node)
 
-    def _name(self, node: Name, following: str | None = None) -> Type:
+    def _name(self, node: nodes.Name, following: str | None = None) -> Type:
         found = self.scope.get(node.name)
         if found is None:
             message, hint = unknown_name(
@@ -290,8 +270,8 @@ class _Inference:
             return without_null(found)
         return found
 
-    def _field(self, node: Field | Index, name: str) -> Type:
-        if not isinstance(node.base, Name):
+    def _field(self, node: nodes.Field | nodes.Index, name: str) -> Type:
+        if not isinstance(node.base, nodes.Name):
             return rules.field_of(self.findings, node, self.type(node.base), name)
         base = self._name(node.base, name)
         # An input that is not declared is a wrong name, not a wrong part, and its hint lists the inputs.
@@ -301,18 +281,18 @@ class _Inference:
             return NEVER
         return (
             rules.field_of(self.findings, node, base, name)
-            if isinstance(node, Field)
+            if isinstance(node, nodes.Field)
             else rules.index(self.findings, node, base, exact(name))
         )
 
-    def _binary(self, node: Binary) -> Type:
+    def _binary(self, node: nodes.Binary) -> Type:
         left, right = self._argument(node.left), self._argument(node.right)
         # Only an exponent as written decides that the result is an integer; `evaluate.operator_of` asks the same.
         if node.operator == "**" and is_exact(node.right):
             return rules.exact_power(self.findings, node, left, right)
         return rules.arithmetic(self.findings, node, node.operator, left, right)
 
-    def _compare(self, node: Compare) -> Type:
+    def _compare(self, node: nodes.Compare) -> Type:
         left = self._argument(node.first)
         for operator, part in zip(node.operators, node.rest, strict=True):
             right = self._argument(part)
@@ -325,18 +305,18 @@ class _Inference:
             left = right
         return BOOLEAN
 
-    def _logic(self, node: Logic) -> Type:
+    def _logic(self, node: nodes.Logic) -> Type:
         # `a and b` gives `a` only where `a` is false, and `a or b` only where `a` is true; the last operand is given as it is.
         *most, last = [self.type(part) for part in node.operands]
         keep = rules.falsy if node.operator == "and" else rules.truthy
         return union(*map(keep, most), last)
 
-    def _dict(self, node: DictOf) -> Type:
+    def _dict(self, node: nodes.DictOf) -> Type:
         fields: dict[str, Type] = {}
         computed: list[Type] = []
         for name, value in node.pairs:
             found = self.type(value)
-            if isinstance(name, Literal | Constant) and isinstance(name.value, str):
+            if isinstance(name, nodes.Literal | nodes.Constant) and isinstance(name.value, str):
                 fields[name.value] = found
             else:
                 operand(self.findings, name, self.type(name), A_TEXT, "a key of an object")
@@ -347,7 +327,7 @@ class _Inference:
             union(*computed) if computed else None,
         )
 
-    def _comprehension(self, node: Comprehension) -> Type:
+    def _comprehension(self, node: nodes.Comprehension) -> Type:
         for clause in node.clauses:
             self._bind(clause)
             for condition in clause.conditions:
@@ -359,7 +339,7 @@ class _Inference:
         operand(self.findings, node.element, element, A_TEXT, "a key of an object")
         return ObjectType({}, self.type(node.value))
 
-    def _bind(self, clause: Clause) -> None:
+    def _bind(self, clause: nodes.Clause) -> None:
         of = self.type(clause.iterable)
         item = items_of(self.findings, clause.iterable, of, "'for'")
         if any(isinstance(member, ObjectType) for member in members(of)):
@@ -370,12 +350,12 @@ class _Inference:
         for target, found in zip(clause.targets, self._unpacked(clause, item), strict=True):
             self.locals[target.slot] = found
 
-    def _hint_items(self, clause: Clause) -> None:
+    def _hint_items(self, clause: nodes.Clause) -> None:
         source = self.findings.source(clause.iterable)
         hint = f"write 'in items({source})' for keys and values, 'in keys({source})' for its keys"
         self.findings.rehint("bad-expr", clause.iterable, hint)
 
-    def _unpacked(self, clause: Clause, item: Type) -> Sequence[Type]:
+    def _unpacked(self, clause: nodes.Clause, item: Type) -> Sequence[Type]:
         """Return the types of the names of a clause that takes each item apart."""
         wanted = len(clause.targets)
         if isinstance(item, TupleType):
@@ -388,7 +368,7 @@ class _Inference:
             return [NEVER] * wanted
         return [items_of(self.findings, clause.iterable, item, f"'for' with {wanted} names")] * wanted
 
-    def _call(self, node: Call) -> Type:
+    def _call(self, node: nodes.Call) -> Type:
         if node.function == "first":
             return self._first(node.arguments)
         if node.function == "secret":
@@ -419,9 +399,9 @@ class _Inference:
 
     def _key_parts(self, body: Node) -> Sequence[Argument] | None:
         """Return the parts of a compound key (`evaluate.is_compound_key`), each with its type."""
-        if isinstance(body, ListOf):
+        if isinstance(body, nodes.ListOf):
             return [self._argument(part) for part in body.items]
-        if isinstance(body, Constant) and isinstance(body.value, list):
+        if isinstance(body, nodes.Constant) and isinstance(body.value, list):
             return [(body, exact(part)) for part in body.value]
         return None
 
@@ -469,23 +449,23 @@ _EQUALS = frozenset({"==", "!="})
 
 def plain_type(node: Node, scope: Mapping[str, Type]) -> Type | None:
     """Return the type of an expression that is surely right, or `None`."""
-    if isinstance(node, Field):
+    if isinstance(node, nodes.Field):
         base = plain_type(node.base, scope)
         known = base.fields.get(node.name) if isinstance(base, ObjectType) else None
         return known.type if known is not None and known.required else None
-    if isinstance(node, Name):
+    if isinstance(node, nodes.Name):
         return None if node.name == "prev" else scope.get(node.name)
-    if isinstance(node, Binary):
+    if isinstance(node, nodes.Binary):
         whole = _is_whole(node.left, scope), _is_whole(node.right, scope)
         if None in whole or not (node.operator in _KEEPS_WHOLE or node.operator == "/"):
             return None
         return INTEGER if all(whole) and node.operator != "/" else NUMBER
-    return _comparison(node, scope) if isinstance(node, Compare) else None
+    return _comparison(node, scope) if isinstance(node, nodes.Compare) else None
 
 
 def _is_whole(node: Node, scope: Mapping[str, Type]) -> bool | None:
     """Whether an operand is an integer and no other number; `None`: it is perhaps no number."""
-    if isinstance(node, Literal):
+    if isinstance(node, nodes.Literal):
         kind: object = type(node.value)
         return kind is int if kind in (int, float) else None
     found = plain_type(node, scope)
@@ -494,12 +474,12 @@ def _is_whole(node: Node, scope: Mapping[str, Type]) -> bool | None:
     return found.kind == "integer"
 
 
-def _comparison(node: Compare, scope: Mapping[str, Type]) -> Type | None:
+def _comparison(node: nodes.Compare, scope: Mapping[str, Type]) -> Type | None:
     operands = (node.first, *node.rest)
     if all(operator in _ORDERS for operator in node.operators):
         return None if None in [_is_whole(part, scope) for part in operands] else BOOLEAN
     if all(operator in _EQUALS for operator in node.operators):
-        kinds = [isinstance(part, Literal) or plain_type(part, scope) is not None for part in operands]
+        kinds = [isinstance(part, nodes.Literal) or plain_type(part, scope) is not None for part in operands]
         return BOOLEAN if all(kinds) else None
     return None
 

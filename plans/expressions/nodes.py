@@ -311,16 +311,17 @@ def bound(node: Node) -> frozenset[int]:
         case Call(key=Lambda(parameter=parameter)):
             return frozenset({parameter.slot})
         case _:
-            return _NO_SLOTS
+            return NO_SLOTS
 
 
-_NO_SLOTS: frozenset[int] = frozenset()
+NO_SLOTS: frozenset[int] = frozenset()
 
 
 # --- References: the names that an expression uses from outside
 
 
 ROOTS = ("inputs", "item", "index", "prev")
+"""The names of an expression that are no steps."""
 _NOTHING: frozenset[str] = frozenset()
 
 

@@ -88,16 +88,6 @@ def _dates(sign: str, wanted: str, left: Json, right: Json) -> Json:
     return result(cast("float", made)) if type(made) is int or type(made) is float else cast("Json", made)
 
 
-def _are_numbers(left: Json, right: Json) -> bool:
-    return is_number(left) and is_number(right)
-
-
-def _numbers(what: str, left: Json, right: Json) -> tuple[float, float]:
-    if is_number(left) and is_number(right):
-        return cast("float", left), cast("float", right)
-    raise type_problem(what, "two numbers", left, right)
-
-
 def add(frame: Frame, left: Json, right: Json) -> Json:
     """`+` of numbers, texts or lists."""
     match left, right:
@@ -113,18 +103,11 @@ def add(frame: Frame, left: Json, right: Json) -> Json:
             return _dates("+", "two numbers, two texts or two lists", left, right)
 
 
-def subtract(_frame: Frame, left: Json, right: Json) -> Json:
-    """`-` of numbers."""
-    if not _are_numbers(left, right):
-        return _dates("-", "two numbers", left, right)
-    a, b = cast("tuple[float, float]", (left, right))
-    return result(a - b)
-
-
 def multiply(frame: Frame, left: Json, right: Json) -> Json:
     """`*` of numbers, or of a text or list and how often to repeat it."""
     if is_number(left) and is_number(right):
         return result(cast("float", left) * cast("float", right))
+    # As in Python, the count may stand on either side.
     if type(left) is int:
         left, right = right, left
     if type(right) is int and not dates.is_moment(left):
@@ -139,39 +122,24 @@ def multiply(frame: Frame, left: Json, right: Json) -> Json:
     return _dates("*", "two numbers, or a text or list and an integer", left, right)
 
 
-def divide(_frame: Frame, left: Json, right: Json) -> Json:
-    """`/` of numbers: a float."""
-    if not _are_numbers(left, right):
-        return _dates("/", "two numbers", left, right)
-    a, b = cast("tuple[float, float]", (left, right))
-    _refuse_zero(b)
-    return _float_of(lambda: a / b)
+def _arithmetic(sign: str, compute: Callable[[float, float], complex]) -> Operator:
+    """Return an operator of two numbers, or of a date and what `dates.RESULTS` has beside it."""
+
+    def apply(_frame: Frame, left: Json, right: Json) -> Json:
+        if not (is_number(left) and is_number(right)):
+            return _dates(sign, "two numbers", left, right)
+        # Python decides what is a division by zero or an overflow. The words are ours, since they are journaled.
+        try:
+            return result(compute(cast("float", left), cast("float", right)))
+        except ZeroDivisionError:
+            raise EvaluationError("division-by-zero", "division by zero") from None
+        except OverflowError:
+            raise EvaluationError("overflow", "the result is too large for a number") from None
+
+    return apply
 
 
-def floor_divide(_frame: Frame, left: Json, right: Json) -> Json:
-    """`//` of numbers."""
-    if not _are_numbers(left, right):
-        return _dates("//", "two numbers", left, right)
-    a, b = cast("tuple[float, float]", (left, right))
-    _refuse_zero(b)
-    return result(a // b)
-
-
-def modulo(_frame: Frame, left: Json, right: Json) -> Json:
-    """`%` of numbers: the sign is the divisor's, as in Python."""
-    if not _are_numbers(left, right):
-        return _dates("%", "two numbers", left, right)
-    a, b = cast("tuple[float, float]", (left, right))
-    _refuse_zero(b)
-    return result(a % b)
-
-
-def power(_frame: Frame, left: Json, right: Json) -> Json:
-    """`**` of numbers: a float."""
-    a, b = _numbers("'**'", left, right)
-    if a == 0 and b < 0:
-        _refuse_zero(0)
-    return _float_of(lambda: float(a) ** float(b))
+power = _arithmetic("**", lambda base, exponent: float(base) ** float(exponent))
 
 
 def exact_power(frame: Frame, left: Json, right: Json) -> Json:
@@ -183,27 +151,11 @@ def exact_power(frame: Frame, left: Json, right: Json) -> Json:
     return integer(left**right)
 
 
-def _refuse_zero(value: float) -> None:
-    if value == 0:
-        raise EvaluationError("division-by-zero", "division by zero")
-
-
-def _float_of(compute: Callable[[], complex]) -> Json:
-    try:
-        value = compute()
-    except OverflowError:
-        raise EvaluationError("overflow", "the result is too large for a number") from None
-    return result(value)
-
-
 BINARY: dict[str, Operator] = {
     "+": add,
-    "-": subtract,
     "*": multiply,
-    "/": divide,
-    "//": floor_divide,
-    "%": modulo,
     "**": power,
+    **{sign: _arithmetic(sign, dates.ARITHMETIC[sign]) for sign in ("-", "/", "//", "%")},
 }
 
 
@@ -282,6 +234,7 @@ def _is_less(frame: Frame, left: Json, right: Json, what: str) -> bool:
 
 def less(left: Json, right: Json, what: str = "'<'") -> bool:
     """Whether `left < right`: two numbers, or two texts by code points."""
+    # Texts compare by code points, so the order is the same in every locale.
     if (is_number(left) and is_number(right)) or (type(left) is str and type(right) is str):
         return cast("float", left) < cast("float", right)
     if dates.is_moment(left) and type(left) is type(right):
@@ -348,6 +301,7 @@ def cut(frame: Frame, base: Json, parts: tuple[Json, Json, Json]) -> Json:
             frame.pay_text(len(base))
             return base[where]
         case list():
+            # The items that the slice will have are counted, and not those of the list.
             frame.pay(len(range(*where.indices(len(base)))))
             return base[where]
         case _:

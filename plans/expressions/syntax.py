@@ -10,44 +10,22 @@ from __future__ import annotations
 
 import ast
 import keyword
-import re
 from collections.abc import Callable, Sequence
-from typing import Final, NoReturn, cast
-from typing import Literal as OneOf
+from typing import Final, Literal, NoReturn, cast
 
+from ...lazy_imports import late_pattern
 from ..reports.errors import LocalProblem
 from ..reports.nearest import did_you_mean, listing
 from ..values import INTEGER_MAX, INTEGER_MIN, NotJson, canonical
+from . import nodes
 from .functions import FUNCTIONS, METHODS, RESERVED_FUNCTIONS
-from .nodes import (
-    Binary,
-    Call,
-    Clause,
-    Compare,
-    Comprehension,
-    Condition,
-    DictOf,
-    Field,
-    Index,
-    Lambda,
-    ListOf,
-    Literal,
-    Local,
-    Logic,
-    Method,
-    Name,
-    Node,
-    Slice,
-    Target,
-    Unary,
-)
+from .nodes import ROOTS, Node
 
 # Operations inside operations; every later walk is recursive, and Python's stack is short.
 EXPRESSION_DEPTH_MAX = 100
-ROOTS = ("inputs", "item", "index", "prev")
 RESERVED = RESERVED_FUNCTIONS | frozenset(ROOTS)  # never the name of a step, an input or a loop variable
 
-_UNARY: dict[type[ast.unaryop], OneOf["-", "+", "not"]] = {ast.Not: "not", ast.USub: "-", ast.UAdd: "+"}
+_UNARY: dict[type[ast.unaryop], Literal["-", "+", "not"]] = {ast.Not: "not", ast.USub: "-", ast.UAdd: "+"}
 _BINARY: dict[type[ast.operator], str] = {
     ast.Add: "+",
     ast.Sub: "-",
@@ -111,6 +89,7 @@ def parse_path(text: str) -> Node | None:
     Args:
         text: Names in ASCII, joined by dots.
     """
+    # Keywords and functions mean something else; they take the long way, which says what is wrong.
     head, *names = every = text.split(".")
     if (
         len(every) > EXPRESSION_DEPTH_MAX
@@ -119,11 +98,11 @@ def parse_path(text: str) -> Node | None:
         or not _KEYWORDS.isdisjoint(every)
     ):
         return None
-    node: Node = Name(0, len(head), head)
+    node: Node = nodes.Name(0, len(head), head)
     end = len(head)
     for name in names:
         end += 1 + len(name)
-        node = Field(0, end, node, name)
+        node = nodes.Field(0, end, node, name)
     return node
 
 
@@ -146,12 +125,13 @@ class _Reader:
 
     def __init__(self, text: str) -> None:
         self._columns = None if text.isascii() else _columns(text)
-        self._scopes: list[dict[str, Target | None]] = []  # None: a name that is bound later
+        self._scopes: list[dict[str, nodes.Target | None]] = []  # None: a name that is bound later
         self._slots = 0
 
     def read(self, tree: ast.expr, room: int) -> Node:
         if room <= 0:
             raise ExpressionSyntaxError(_too_deep(*self._span(tree)))
+        # By exact class, so that what a later Python adds is refused until somebody decides about it.
         reader = _READERS.get(type(tree))
         if reader is None:
             message, hint = REFUSED.get(
@@ -162,6 +142,7 @@ class _Reader:
 
     def _span(self, tree: ast.expr | ast.keyword) -> tuple[int, int]:
         start, end = tree.col_offset, tree.end_col_offset or tree.col_offset
+        # Python counts bytes of UTF-8; problems count characters.
         if self._columns is None:
             return start, end
         return self._columns[start], self._columns[end]
@@ -176,6 +157,7 @@ class _Reader:
         return None if tree is None else self.read(tree, room)
 
     def constant(self, tree: ast.Constant, _room: int) -> Node:
+        # Python has literals that JSON has no values for.
         value = cast("object", tree.value)
         if isinstance(value, bytes | complex) or value is ...:
             self._refuse(
@@ -187,7 +169,7 @@ class _Reader:
                 canonical(value)
             except NotJson as error:
                 self._refuse(tree, str(error).removeprefix("$: "))
-        return Literal(*self._span(tree), cast("None", value))
+        return nodes.Literal(*self._span(tree), cast("None", value))
 
     def name(self, tree: ast.Name, _room: int) -> Node:
         name = tree.id
@@ -197,7 +179,7 @@ class _Reader:
                 local = scope[name]
                 if local is None:
                     self._refuse(tree, f"'{name}' is used before the 'for' that gives it a value")
-                return Local(*self._span(tree), name, local.slot)
+                return nodes.Local(*self._span(tree), name, local.slot)
         if name in RESERVED_FUNCTIONS:
             self._refuse(
                 tree,
@@ -205,9 +187,10 @@ class _Reader:
                 f"call it: {name}(..); no step and no input can have this name",
             )
         start, end = self._span(tree)
-        return Name(start, end, name)
+        return nodes.Name(start, end, name)
 
     def attribute(self, tree: ast.Attribute, room: int) -> Node:
+        # It could do no harm, since values are JSON. It is refused because whoever writes it expects Python.
         if tree.attr[:2] == tree.attr[-2:] == "__":
             self._refuse(
                 tree,
@@ -215,14 +198,14 @@ class _Reader:
                 f'a field of that name is x["{tree.attr}"]',
             )
         start, end = self._span(tree)
-        return Field(start, end, self.read(tree.value, room), tree.attr)
+        return nodes.Field(start, end, self.read(tree.value, room), tree.attr)
 
     def subscript(self, tree: ast.Subscript, room: int) -> Node:
         base, key = self.read(tree.value, room), tree.slice
         if isinstance(key, ast.Slice):
             parts = [self._optional(part, room) for part in (key.lower, key.upper, key.step)]
-            return Slice(*self._span(tree), base, *parts)
-        return Index(*self._span(tree), base, self.read(key, room))
+            return nodes.Slice(*self._span(tree), base, *parts)
+        return nodes.Index(*self._span(tree), base, self.read(key, room))
 
     def set(self, tree: ast.Set, room: int) -> Node:
         """Refuse a set; braces around all of an expression are a slip of those who know `{{x}}`."""
@@ -237,8 +220,8 @@ class _Reader:
             self._refuse(tree, "'~' is not an operator here")
         operand = tree.operand
         if operator == "-" and isinstance(operand, ast.Constant) and operand.value == INTEGER_MAX + 1:
-            return Literal(*self._span(tree), INTEGER_MIN)  # its digits alone would be past 64 bits
-        return Unary(*self._span(tree), operator, self.read(operand, room))
+            return nodes.Literal(*self._span(tree), INTEGER_MIN)  # its digits alone would be past 64 bits
+        return nodes.Unary(*self._span(tree), operator, self.read(operand, room))
 
     def binary(self, tree: ast.BinOp, room: int) -> Node:
         operator = _BINARY.get(type(tree.op))
@@ -246,30 +229,33 @@ class _Reader:
             self._refuse(tree, f"the operator '{type(tree.op).__name__}' is not part of the language")
         start, end = self._span(tree)
         left = self.read(tree.left, room)
-        return Binary(start, end, operator, left, self.read(tree.right, room))
+        return nodes.Binary(start, end, operator, left, self.read(tree.right, room))
 
     def compare(self, tree: ast.Compare, room: int) -> Node:
         operators = tuple([_COMPARE[type(op)] for op in tree.ops])
         first, rest = self.read(tree.left, room), self._all(tree.comparators, room)
+        # Values of JSON have no identity; only `is None` means what it says.
         for operator, right, source in zip(operators, rest, tree.comparators, strict=True):
-            if operator in {"is", "is not"} and not (isinstance(right, Literal) and right.value is None):
+            if operator in {"is", "is not"} and not (
+                isinstance(right, nodes.Literal) and right.value is None
+            ):
                 wanted = "==" if operator == "is" else "!="
                 self._refuse(
                     source, f"'{operator}' compares with None only", f"compare values with '{wanted}'"
                 )
-        return Compare(*self._span(tree), first, operators, rest)
+        return nodes.Compare(*self._span(tree), first, operators, rest)
 
     def logic(self, tree: ast.BoolOp, room: int) -> Node:
-        return Logic(
+        return nodes.Logic(
             *self._span(tree), "and" if isinstance(tree.op, ast.And) else "or", self._all(tree.values, room)
         )
 
     def condition(self, tree: ast.IfExp, room: int) -> Node:
         test, then = self.read(tree.test, room), self.read(tree.body, room)
-        return Condition(*self._span(tree), test, then, self.read(tree.orelse, room))
+        return nodes.Condition(*self._span(tree), test, then, self.read(tree.orelse, room))
 
     def list_of(self, tree: ast.List | ast.Tuple, room: int) -> Node:
-        return ListOf(*self._span(tree), self._all(tree.elts, room))
+        return nodes.ListOf(*self._span(tree), self._all(tree.elts, room))
 
     def dict_of(self, tree: ast.Dict, room: int) -> Node:
         keys: list[Node] = []
@@ -277,7 +263,7 @@ class _Reader:
             if key is None:
                 self._refuse(tree, "'**' does not unpack here")
             keys.append(self.read(key, room))
-        return DictOf(*self._span(tree), tuple(zip(keys, self._all(tree.values, room), strict=True)))
+        return nodes.DictOf(*self._span(tree), tuple(zip(keys, self._all(tree.values, room), strict=True)))
 
     def list_comprehension(self, tree: ast.ListComp, room: int) -> Node:
         return self._comprehension(tree, tree.elt, None, tree.generators, room)
@@ -304,30 +290,32 @@ class _Reader:
         first = self.read(element, room)
         second = self._optional(value, room)
         self._scopes.pop()
-        return Comprehension(
+        return nodes.Comprehension(
             *self._span(tree), isinstance(tree, ast.GeneratorExp), first, second, tuple(made)
         )
 
-    def _clause(self, clause: ast.comprehension, iterable: Node | None, room: int) -> Clause:
+    def _clause(self, clause: ast.comprehension, iterable: Node | None, room: int) -> nodes.Clause:
         if clause.is_async:
             self._refuse(clause.iter, "'async' is not part of the language")
         if iterable is None:
             iterable = self.read(clause.iter, room)
         targets = tuple([self._bind(target) for target in self._targets(clause.target)])
-        return Clause(targets, iterable, self._all(clause.ifs, room))
+        return nodes.Clause(targets, iterable, self._all(clause.ifs, room))
 
     def _targets(self, target: ast.expr) -> list[ast.Name]:
         parts = target.elts if isinstance(target, ast.Tuple) else [target]
         names = [part for part in parts if isinstance(part, ast.Name)]
+        # Nested names, as in `for k, (a, b) in ..`, are left out: a second clause says the same.
         if len(names) != len(parts) or not names:
             self._refuse(target, "'for' takes a name, or names as in: for k, v in ..")
         if isinstance(target, ast.Tuple) and len(names) < 2:
             self._refuse(target, "a single name takes no comma")
         return names
 
-    def _bind(self, target: ast.Name) -> Target:
+    def _bind(self, target: ast.Name) -> nodes.Target:
+        # Slots are numbered through the whole expression, so a name inside never has the place of one outside.
         self._check_bindable(target, target.id)
-        local = Target(*self._span(target), target.id, self._slots)
+        local = nodes.Target(*self._span(target), target.id, self._slots)
         self._slots += 1
         self._scopes[-1][target.id] = local
         return local
@@ -365,15 +353,17 @@ class _Reader:
         arguments = tuple([self._argument(part, room, generators=function.generators) for part in tree.args])
         self._check_count(tree, f"{name}(..)", len(arguments), function.least, function.most)
         if name == "secret" and not (
-            isinstance(arguments[0], Literal) and isinstance(arguments[0].value, str)
+            isinstance(arguments[0], nodes.Literal) and isinstance(arguments[0].value, str)
         ):
             self._refuse(tree, "secret(..) takes a name, written out", 'write: secret("NAME")')
-        return Call(*self._span(tree), name, arguments, key, reverse, tuple(named), tuple(named.values()))
+        return nodes.Call(
+            *self._span(tree), name, arguments, key, reverse, tuple(named), tuple(named.values())
+        )
 
     def _keywords(
         self, tree: ast.Call, name: str, room: int
-    ) -> tuple[Lambda | None, Node | None, dict[str, Node]]:
-        key: Lambda | None = None
+    ) -> tuple[nodes.Lambda | None, Node | None, dict[str, Node]]:
+        key: nodes.Lambda | None = None
         reverse: Node | None = None
         named: dict[str, Node] = {}
         known = FUNCTIONS[name].keywords
@@ -396,9 +386,10 @@ class _Reader:
                 named[word.arg] = self.read(word.value, room)
         return key, reverse, named
 
-    def _lambda(self, tree: ast.expr, room: int) -> Lambda:
+    def _lambda(self, tree: ast.expr, room: int) -> nodes.Lambda:
         if not isinstance(tree, ast.Lambda):
             self._refuse(tree, "key= takes a lambda", "write: key=lambda x: x.field")
+        # One plain name: defaults and stars would need a frame for each call.
         names = tree.args
         if (
             len(names.args) != 1
@@ -411,7 +402,7 @@ class _Reader:
             self._refuse(tree, "the lambda of key= takes one name", "write: key=lambda x: x.field")
         name = names.args[0].arg
         self._check_bindable(tree, name)
-        local = Target(*self._span(tree), name, self._slots)
+        local = nodes.Target(*self._span(tree), name, self._slots)
         self._slots += 1
         self._scopes.append({name: local})
         # Python's way to sort by several values is a tuple; it is read as the list that it means.
@@ -421,12 +412,13 @@ class _Reader:
             else self.read(tree.body, room)
         )
         self._scopes.pop()
-        return Lambda(*self._span(tree), local, body)
+        return nodes.Lambda(*self._span(tree), local, body)
 
     def _method(self, tree: ast.Call, func: ast.Attribute, room: int) -> Node:
         name = func.attr
         method = METHODS.get(name)
         if method is None:
+            # `x.len()` and `x.toUpperCase()` come from other languages: the hint has the words of this one.
             instead = ELSEWHERE.get(name) or (f"{name}(x)" if name in FUNCTIONS else None)
             hint = f"write: {instead}" if instead else did_you_mean(name, METHODS)
             self._refuse(func, f"there is no method '.{name}(..)'", hint)
@@ -440,7 +432,7 @@ class _Reader:
         base = self.read(func.value, room)
         arguments = tuple([self._argument(part, room, generators=method.generators) for part in tree.args])
         self._check_count(tree, f".{name}(..)", len(arguments), method.least, method.most)
-        return Method(*self._span(tree), base, name, arguments)
+        return nodes.Method(*self._span(tree), base, name, arguments)
 
     def _check_count(self, tree: ast.Call, shown: str, found: int, least: int, most: int | None) -> None:
         if found < least or (most is not None and found > most):
@@ -495,9 +487,9 @@ _READERS: dict[type[ast.AST], Callable[..., Node]] = {
 # people and models, or two values with nothing between them.
 
 
-_TOKEN: Final = re.compile(r"\w+|'[^']*'|\"[^\"]*\"|===|[=!<>]=|=[<>]|<>|:=|->|//|\*\*|\+\+|--|\.\.|.")
-_VALUE_ENDS: Final = re.compile(r"[\w)\]}'\"]\s*$")
-_VALUE_BEGINS: Final = re.compile(r"[\w(\[{'\"]")
+_TOKEN: Final = late_pattern(r"\w+|'[^']*'|\"[^\"]*\"|===|[=!<>]=|=[<>]|<>|:=|->|//|\*\*|\+\+|--|\.\.|.")
+_VALUE_ENDS: Final = late_pattern(r"[\w)\]}'\"]\s*$")
+_VALUE_BEGINS: Final = late_pattern(r"[\w(\[{'\"]")
 SHOWN_MAX: Final = 40  # characters of the text that a message repeats
 
 _CONDITION: Final = "write: x if condition else y"
@@ -530,6 +522,7 @@ def syntax_problem(error: SyntaxError, text: str) -> LocalProblem:
     tokens = [found for found in _TOKEN.finditer(text) if not found[0].isspace()]
     if not tokens:
         return LocalProblem("bad-expr", "an empty expression")
+    # Python counts from 1; the offset may be missing, or lie behind the last character.
     at = (error.offset or len(text) + 1) - 1
     token = next((found for found in tokens if found.end() > at), tokens[-1])
     word, start, end, hint = token[0], token.start(), token.end(), ""
@@ -539,6 +532,7 @@ def syntax_problem(error: SyntaxError, text: str) -> LocalProblem:
     elif "forgot a comma" in error.msg:
         start, end = at, max((error.end_offset or 0) - 1, at + 1)
         words, hint = f"'{_short(text[start:end])}' are two values", _BETWEEN
+    # Other messages name what Python expected. Their advice, after the first sentence, is about programs.
     elif error.msg != "invalid syntax":
         words = error.msg[:1].lower() + error.msg[1:].split(". ", 1)[0]
     elif word not in _SLIPS and _VALUE_BEGINS.match(word) and _VALUE_ENDS.search(text[:start]):

@@ -218,6 +218,11 @@ AN_OBJECT = takes("object", wanted="an object")
 A_BOOLEAN = takes("boolean", wanted="a boolean", hint="write a comparison, or bool(..)")
 
 
+def _present(of: Type) -> list[Member]:
+    """Return the alternatives of a type but null, about which operations differ."""
+    return [member for member in members(of) if kind_of(member) != "null"]
+
+
 def operand(
     findings: ExpressionProblems, node: Node, of: Type, wanted: Takes, what: str
 ) -> tuple[Member, ...]:
@@ -270,7 +275,7 @@ _BOUND = takes("integer", wanted="integers", nulls=True)
 def field_of(findings: ExpressionProblems, node: Field | Index, base: Type, name: str) -> Type:
     """Return the type of the field of a name."""
     # Null has no fields; `_doubts` reports it once for the base, whatever the other alternatives have.
-    every = [member for member in members(base) if kind_of(member) != "null"]
+    every = _present(base)
     found: list[Type] = []
     absent = False
     for member in every:
@@ -406,7 +411,7 @@ def index(findings: ExpressionProblems, node: Index, base: Type, key: Type) -> T
     if not members(base) or not keys:
         return NEVER
     kinds = {kind_of(member) for member in keys}
-    every = [member for member in members(base) if kind_of(member) != "null"]
+    every = _present(base)
     parts = [_part(member, kinds, position) for member in every]
     found = [part for part in parts if part is not None]
     if not found:
@@ -461,7 +466,7 @@ def cut(findings: ExpressionProblems, node: Slice, base: Type, bounds: Sequence[
     """Return the type of `base[low:high:step]`."""
     for bound, of in bounds:
         operand(findings, bound, of, _BOUND, "a slice")
-    every = [member for member in members(base) if kind_of(member) != "null"]
+    every = _present(base)
     found = [part for member in every if (part := _cut(member)) is not None]
     if not members(base):
         return NEVER
@@ -595,7 +600,7 @@ def _pairs(
     table: Table,
 ) -> Type:
     """Return the union of what a table gives for each pair of alternatives."""
-    sides = [[member for member in members(of) if kind_of(member) != "null"] for _, of in (left, right)]
+    sides = [_present(of) for _, of in (left, right)]
     if not members(left[1]) or not members(right[1]):
         return NEVER
     # Judged pair by pair: no pair fits is an error, and some pairs fit is a doubt.

@@ -10,28 +10,8 @@ from __future__ import annotations
 import json
 from typing import assert_never
 
-from .nodes import (
-    Binary,
-    Broken,
-    Call,
-    Clause,
-    Compare,
-    Comprehension,
-    Condition,
-    Constant,
-    DictOf,
-    Field,
-    Index,
-    ListOf,
-    Literal,
-    Local,
-    Logic,
-    Method,
-    Name,
-    Node,
-    Slice,
-    Unary,
-)
+from . import nodes
+from .nodes import Node
 
 # How tightly a form binds, from Python's grammar: a part that binds less than its place wants gets parentheses.
 _CONDITION, _OR, _AND, _NOT, _COMPARE, _SUM, _PRODUCT, _SIGN, _POWER, _ATOM = range(10)
@@ -64,41 +44,41 @@ def _at(node: Node, least: int) -> str:
 
 def _printed(node: Node) -> tuple[str, int]:  # noqa: C901, PLR0911, PLR0912  # one case, one line for each kind
     match node:
-        case Literal(value=value):
+        case nodes.Literal(value=value):
             return _literal(value)
-        case Name() | Local():
+        case nodes.Name() | nodes.Local():
             return node.name, _ATOM
-        case Field():
+        case nodes.Field():
             return f"{_base(node.base)}.{node.name}", _ATOM
-        case Index():
+        case nodes.Index():
             return f"{_base(node.base)}[{unparse(node.key)}]", _ATOM
-        case Slice():
+        case nodes.Slice():
             return _slice(node), _ATOM
-        case Unary():
+        case nodes.Unary():
             return _unary(node)
-        case Binary():
+        case nodes.Binary():
             return _binary(node)
-        case Compare():
+        case nodes.Compare():
             return _compare(node), _COMPARE
-        case Logic():
+        case nodes.Logic():
             binds = _AND if node.operator == "and" else _OR
             return f" {node.operator} ".join([_at(part, binds + 1) for part in node.operands]), binds
-        case Condition():
+        case nodes.Condition():
             then, test = _at(node.then, _OR), _at(node.test, _OR)
             return f"{then} if {test} else {unparse(node.otherwise)}", _CONDITION
-        case ListOf():
+        case nodes.ListOf():
             return f"[{', '.join(map(unparse, node.items))}]", _ATOM
-        case DictOf():
+        case nodes.DictOf():
             return "{" + ", ".join(
                 [f"{unparse(key)}: {unparse(value)}" for key, value in node.pairs]
             ) + "}", _ATOM
-        case Comprehension():
+        case nodes.Comprehension():
             return _comprehension(node), _ATOM
-        case Call():
+        case nodes.Call():
             return _call(node), _ATOM
-        case Method():
+        case nodes.Method():
             return f"{_base(node.base)}.{node.name}({_arguments(node.arguments)})", _ATOM
-        case Constant() | Broken():
+        case nodes.Constant() | nodes.Broken():
             raise AssertionError("a folded expression has no spelling")
         case _:
             assert_never(node)
@@ -113,35 +93,35 @@ def _literal(value: object) -> tuple[str, int]:
 
 def _base(node: Node) -> str:
     """Return what stands before a dot or a bracket; a number there needs parentheses."""
-    is_number = isinstance(node, Literal) and type(node.value) in {int, float}
+    is_number = isinstance(node, nodes.Literal) and type(node.value) in {int, float}
     return f"({unparse(node)})" if is_number else _at(node, _ATOM)
 
 
-def _slice(node: Slice) -> str:
+def _slice(node: nodes.Slice) -> str:
     low, high, step = ("" if part is None else unparse(part) for part in (node.low, node.high, node.step))
     return f"{_base(node.base)}[{low}:{high}{':' if step else ''}{step}]"
 
 
-def _unary(node: Unary) -> tuple[str, int]:
+def _unary(node: nodes.Unary) -> tuple[str, int]:
     if node.operator == "not":
         return f"not {_at(node.operand, _NOT)}", _NOT
     return f"{node.operator}{_at(node.operand, _SIGN)}", _SIGN
 
 
-def _binary(node: Binary) -> tuple[str, int]:
+def _binary(node: nodes.Binary) -> tuple[str, int]:
     binds = _BINDS[node.operator]
     if node.operator == "**":  # binds to the right, and less tightly than a sign on its right
         return f"{_at(node.left, _ATOM)} ** {_at(node.right, _SIGN)}", binds
     return f"{_at(node.left, binds)} {node.operator} {_at(node.right, binds + 1)}", binds
 
 
-def _compare(node: Compare) -> str:
+def _compare(node: nodes.Compare) -> str:
     links = zip(node.operators, node.rest, strict=True)
     rest = "".join([f" {operator} {_at(right, _SUM)}" for operator, right in links])
     return _at(node.first, _SUM) + rest
 
 
-def _comprehension(node: Comprehension) -> str:
+def _comprehension(node: nodes.Comprehension) -> str:
     element = (
         unparse(node.element) if node.value is None else f"{unparse(node.element)}: {unparse(node.value)}"
     )
@@ -151,7 +131,7 @@ def _comprehension(node: Comprehension) -> str:
     return f"[{inside}]" if node.value is None else "{" + inside + "}"
 
 
-def _clause(clause: Clause) -> str:
+def _clause(clause: nodes.Clause) -> str:
     names = ", ".join([target.name for target in clause.targets])
     conditions = "".join([f" if {_at(condition, _OR)}" for condition in clause.conditions])
     return f" for {names} in {_at(clause.iterable, _OR)}{conditions}"
@@ -159,11 +139,11 @@ def _clause(clause: Clause) -> str:
 
 def _arguments(arguments: tuple[Node, ...]) -> str:
     text = ", ".join(map(unparse, arguments))
-    lone = len(arguments) == 1 and isinstance(arguments[0], Comprehension) and arguments[0].generator
+    lone = len(arguments) == 1 and isinstance(arguments[0], nodes.Comprehension) and arguments[0].generator
     return text[1:-1] if lone else text
 
 
-def _call(node: Call) -> str:
+def _call(node: nodes.Call) -> str:
     named: list[tuple[int, str]] = []
     if node.key is not None:
         named.append((node.key.start, f"key=lambda {node.key.parameter.name}: {unparse(node.key.body)}"))

@@ -16,7 +16,7 @@ from typing import cast
 
 from ..plan import STEPS, Plan
 from ..signature import Signature, Signatures, signatures_of
-from ..types.definitions import LISTS, MAPS, SINGLE, rewritten
+from ..types.definitions import escaped, rewritten, with_rewritten_parts
 from ..values import Json
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -106,49 +106,37 @@ def _definition(tool: str) -> str:
 
 def _pointer(name: str) -> str:
     """Return a key as part of a `$ref`: a JSON pointer in a URI."""
-    return name.replace("~", "~0").replace("/", "~1").replace(" ", "%20")
+    return escaped(name).replace(" ", "%20")
 
 
 def _arguments(tools: Signatures, name: str) -> _Object:
     tool = tools.find(name)
     assert tool is not None
     root = f"#/$defs/{_pointer(_definition(name))}"
-    return _lifted_parts(tool.parameters, root)
+
+    def lifted(schema: _Object) -> _Object:
+        """Return the schema of a value that may also be an expression, wholly or in parts; its own parts are lifted already."""
+        # The description stays outside the alternatives: it is about the argument, whichever way its value is given.
+        described = {key: value for key, value in schema.items() if key in ("description", "default")}
+        inner = _relaxed({key: value for key, value in schema.items() if key not in described}, root)
+        return {**described, "anyOf": [inner, EXPRESSION]} if inner else described
+
+    return _relaxed(with_rewritten_parts(tool.parameters, lifted), root)
 
 
-def _lifted(schema: Json, root: str) -> Json:
-    """Return the schema of a value that may also be an expression, wholly or in parts."""
-    if not isinstance(schema, dict):
-        return schema
-    # The description stays outside the alternatives: it is about the argument, whichever way its value is given.
-    described: _Object = {key: value for key, value in schema.items() if key in ("description", "default")}
-    inner: Json = _lifted_parts({key: value for key, value in schema.items() if key not in described}, root)
-    return {**described, "anyOf": [inner, EXPRESSION]} if inner else described
-
-
-def _lifted_parts(schema: Mapping[str, Json], root: str) -> _Object:
-    """Return the schema with its parts lifted, and its own references leading into `root`."""
+def _relaxed(schema: _Object, root: str) -> _Object:
+    """Return a schema whose parts may be expressions, without what an expression would fail; its own references lead into `root`."""
     made: _Object = {}
     for key, value in schema.items():
         if key in _DROPPED:
             continue
-        if key == "oneOf":
+        if key in ("oneOf", "allOf"):
             # An expression fits every member, so that "exactly one" would refuse it.
-            branches = [_lifted(part, root) for part in cast("list[Json]", value)]
-            made["allOf"] = [*cast("list[Json]", made.get("allOf", [])), {"anyOf": branches}]
-        elif key == "allOf":
-            parts = [_lifted(part, root) for part in cast("list[Json]", value)]
+            parts: list[Json] = [{"anyOf": value}] if key == "oneOf" else cast("list[Json]", value)
             made["allOf"] = [*cast("list[Json]", made.get("allOf", [])), *parts]
         elif key == "$ref" and isinstance(value, str) and value.startswith("#"):
-            made[key] = (
-                root + value[1:]
-            )  # the tool's schema became a definition, and its own definitions lie inside that
-        elif key in SINGLE and not isinstance(value, list):
-            made[key] = _lifted(value, root)
-        elif key in LISTS and isinstance(value, list):
-            made[key] = [_lifted(part, root) for part in value]
-        elif key in MAPS and isinstance(value, dict):
-            made[key] = {name: _lifted(part, root) for name, part in value.items()}
+            # The tool's schema became a definition, and its own definitions lie inside that.
+            made[key] = root + value[1:]
         else:
             made[key] = value
     return made

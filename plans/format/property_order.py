@@ -9,15 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
-from ..plan import AgentStep, AskPersonStep, AskStep, EndorseStep, PlanForStep, ToolStep
 from ..types.definitions import LISTS, MAPS, SINGLE, Documents, placed_schemas, rewritten
 from ..types.standalone import composed_parts
 from ..values import Json, canonical, normal_in_order, parse_canonical
-
-if TYPE_CHECKING:
-    from ..plan import InnerPlan, Plan
 
 
 def property_order(schema: Json) -> dict[str, Json]:
@@ -38,27 +34,6 @@ def _declared(schema: Json, at: str) -> Iterator[tuple[str, Mapping[str, Json]]]
         yield f"{at}/properties", properties
     for parts, inner in placed_schemas(schema):
         yield from _declared(inner, "/".join([at, *map(str, parts)]))
-
-
-def order_in(plan: Plan) -> dict[str, Json]:
-    """Return the order of all properties of a plan's types and answers that are not declared in sorted order; empty for most plans."""
-    bodies: dict[str, Plan | InnerPlan] = {"": plan, **plan.plans}
-    found: dict[str, Json] = {}
-    for name, body in bodies.items():
-        schemas = {f"types {each}": schema for each, schema in body.types.items()}
-        for step in body.steps:
-            if isinstance(step, ToolStep):  # most steps, so they are asked about first
-                continue
-            if isinstance(step, AskStep):
-                schemas[step.id] = step.ask.returns
-            elif isinstance(step, AgentStep):
-                schemas[step.id] = step.agent.returns
-            elif isinstance(step, PlanForStep | AskPersonStep | EndorseStep):
-                schemas[step.id] = step.returns
-        for where, schema in schemas.items():
-            if order := property_order(cast("Json", schema)):
-                found[f"{name}/{where}"] = order
-    return found
 
 
 def as_written(schema: Mapping[str, Json]) -> dict[str, Json]:

@@ -111,6 +111,7 @@ def draft_of(given: object, *, owned: bool = False) -> Draft:
     """
     if isinstance(given, Plan):
         return Draft(given)
+    # A shape that is at fault ends nothing: what is right is kept, and checked with the rest.
     problems: list[Problem] = []
     read = given if owned else _as_json(given, problems)
     what = describe(read)
@@ -198,6 +199,7 @@ def _mend(raw: dict[str, Any], fault: ValidationError, problems: list[Problem]) 
             if path not in seen:
                 seen.add(path)
                 problems.append(_problem(current, parts, kind, context))
+            # Also a place that was reported before: it has to go, or the next round would find it again.
             places.append(parts)
         current = _without(current, places, broken)
         try:
@@ -262,6 +264,7 @@ def _problem(raw: dict[str, Any], parts: tuple[Part, ...], kind: str, context: d
     last = parts[-1] if parts else ""
     if kind == "union_tag_not_found":
         return _no_single_action(path, _at(raw, parts))
+    # Keys of other formats come first: they mean something else than the nearest key.
     if kind == "extra_forbidden":
         known = _known_keys(raw, parts)
         hint = (
@@ -291,6 +294,7 @@ def _no_single_action(path: str, given: object) -> Problem:
         return problem(
             "bad-shape", path, f"expected exactly one action at {path}, found {both}", "make one step of each"
         )
+    # A misspelt action is among the keys that no step has. Each is compared with all actions, so only some are.
     keys = [name for name in step if name not in StepKeys.model_fields]
     guesses = (did_you_mean(name, ACTIONS) for name in keys[:20])
     hint = next(
@@ -310,6 +314,7 @@ def _known_keys(raw: dict[str, Any], parts: tuple[Part, ...]) -> tuple[str, ...]
         case ("plans", _):
             return tuple(InnerPlan.model_fields)
         case (*_, "steps", int()):
+            # Of a step without an action most authors mean a tool.
             action = next((name for name in ACTIONS if name in _at(raw, parts[:-1])), "tool")
             fields = STEPS[action].model_fields
             return (*(name for name in fields if name not in StepKeys.model_fields), *StepKeys.model_fields)
@@ -330,6 +335,7 @@ def _without(  # noqa: C901  # one case for each place
     mended: dict[str, Any] = {name: _copy(value) for name, value in raw.items()}
     for parts in places:
         match parts:
+            # Whatever version was meant, the rest is read as version 1.
             case ("firmplan",) | ("firmplan", *_):
                 mended["firmplan"] = 1
             case ("steps",):
@@ -340,6 +346,7 @@ def _without(  # noqa: C901  # one case for each place
                 _mend_step(mended["plans"][name]["steps"], position, inside, (name, position), broken)
             case ("plans", str() as name, str() as part):
                 _mend_body(mended["plans"][name], part)
+            # The name stays, so that the steps which run the plan are not at fault, too.
             case ("plans", str() as name):
                 mended["plans"][name] = {"steps": []}
             case ("plans", str() as name, ("inputs" | "types") as part, *inside):

@@ -15,7 +15,6 @@ from typing import Any, cast
 from ...errors import PlanRejected
 from ..checker.body import Bodies, PlanBody, SavedPlans, bodies_of
 from ..checker.flow.labels import CONTROL, EVERYTHING, REACH, UNTRUSTED, Counted, Labels
-from ..checker.flow.secrecy import DEFAULT_MODEL
 from ..checker.flow.selection import Passed, Selection, passed_to
 from ..checker.survey import Survey, is_write, survey_of
 from ..checker.templates import template_of
@@ -43,7 +42,15 @@ from ..plan import (
     WaitStep,
 )
 from ..reports.problems import CheckReport, Problem, problem
-from ..signature import AgentTools, Signature, Signatures, agent_tools_of, called_by, signatures_of
+from ..signature import (
+    DEFAULT_MODEL,
+    AgentTools,
+    Signature,
+    Signatures,
+    agent_tools_of,
+    called_by,
+    signatures_of,
+)
 from ..types.standalone import self_contained
 from ..values import Json, canonical
 from .program import (
@@ -104,19 +111,24 @@ def compile_plan(  # noqa: PLR0913  # everything that decides a program
     with collector_paused():
         tools = signatures_of(signatures)
         known = None
+        # The survey of a check is as good as a new one only where nothing counts of which the check did not know.
         if surveyed is not None and counted == EVERYTHING and not (controlled or written):
             known = surveyed[0] if surveyed[0].is_of(plan, surveyed[1], tools) else None
         bodies = bodies_of(Draft(plan), plan, plans) if known is None else known.bodies
+        # A survey that is taken over has neither, as `is_of` demands, so this changes nothing in it.
         bodies.every[0].controlled, bodies.every[0].written = frozenset(controlled), frozenset(written)
         # The order matters: later passes rely on parsed expressions, known plans and program orders.
         _refuse(_faults(bodies))
+        # A run replays by the version that it began with, so it must not begin with what that version lacks.
         if language < EXPRESSION_VERSION:
             _refuse(_later_functions(bodies, language))
         survey = survey_of(bodies, tools, counted=counted) if known is None else known
         _refuse(_cycles(survey))
+        # Whether a call may need an approval is settled here and not in the run: the machine reads flags.
         variants = _variants(survey)
         programs: list[dict[int, Program]] = [{} for _ in bodies.every]
         passed = passed_to(survey.labels, survey.order, tools)
+        # Each body comes after those that it runs, so their programs are there.
         for number in survey.order:
             for untrusted in variants[number]:
                 compiler = _BodyCompiler(
@@ -205,9 +217,11 @@ def _variants(survey: Survey) -> list[list[int]]:
 def _passed(survey: Survey, number: int, position: int, untrusted: int) -> int:
     """Return the bits that a `plan` step makes untrusted in the body that it runs, if `untrusted` are untrusted in its own body."""
     labels = survey.labels[number]
+    # What is untrusted by itself is so for every caller.
     passed = UNTRUSTED
     for bit, label in labels.translation(position).items():
         passed |= bit if label & untrusted else 0
+    # Runs of the time when the ends of steps did not count replay without the bits that stand for them.
     return passed if labels.counted.control else passed & ~(CONTROL | REACH)
 
 
@@ -253,6 +267,7 @@ class _BodyCompiler:
         refs, touches = self.body.refs[position], self.survey.touches[self.number][position]
         formulas = {name: template.formula for name, template in step.templates.items()}
         for_each, until = formulas.get("for_each"), formulas.get("until")
+        # Once a plan runs, what decided about it decides nothing more: `controlled_inside` leaves those bits out.
         chance, tainted = (
             self._flow.chance(position) & self.untrusted,
             self._tainted_arguments(position, step),
@@ -295,6 +310,7 @@ class _BodyCompiler:
         if self.is_chosen:
             return _every_argument(step)
         match step:
+            # All arguments are asked together first, since most calls have nothing untrusted.
             case ToolStep() if labels.sent(templates["args"], position) & self.untrusted:
                 found = (name for name in step.args if labels.sent_argument(position, name) & self.untrusted)
                 return tuple(sorted(found))
@@ -317,6 +333,7 @@ class _BodyCompiler:
                 called = called_by(self.tools.find(step.tool))
                 if not called:
                     return NOTHING_FOUND
+                # The results of its tools are in the next prompt of the model, so one untrusted tool may choose all later calls.
                 is_steered = any(
                     tool is not None and tool.trust == "untrusted" for tool in map(self.tools.find, called)
                 )
@@ -339,6 +356,7 @@ class _BodyCompiler:
     def _hidden(self, position: int, step: PlanForStep) -> Iterator[str]:
         """Yield the values for a sub-plan that hold untrusted data."""
         given = step.templates["given"]
+        # Each value by itself: what is not hidden is shown to the planner word for word.
         for name in step.given:
             if self._flow.sent(given.part(name), position) & self.untrusted:
                 yield name
@@ -420,6 +438,7 @@ def action_of(  # noqa: C901, PLR0911  # one return for each kind of step
                 is_controlled=found.is_controlled,
             )
         case AskPersonStep():
+            # Wrapped in an object, so that people see and edit it like the arguments of a call.
             question = template_of("", {QUESTION: step.ask_person}).formula
             returns = as_written(self_contained(step.returns, types))
             return AskPerson(question, returns, is_question=True, expires_s=step.expires_s)
@@ -428,6 +447,7 @@ def action_of(  # noqa: C901, PLR0911  # one return for each kind of step
         case FailStep():
             return FailWith(texts["fail"].formula)
         case EndorseStep():
+            # Wrapped likewise. No model writes this value, so the order of its properties does not matter.
             value = template_of("", {ENDORSED: cast("Json", step.endorse)}).formula
             return AskPerson(value, self_contained(step.returns, types), step.by)
 
@@ -456,6 +476,7 @@ def _agent_call(call: CallTool, bounds: AgentTools, tools: Signatures, found: Fo
     """Return the call of an `@agent` tool whose model may call tools before it answers."""
     signatures = [tool for name in bounds.tools if (tool := tools.find(name)) is not None]
     instructions, spans = instructions_of(signatures)
+    # The tool makes the prompt of each turn, so there is neither a goal nor the form of a reply.
     return RunAgent(
         goal=_NO_GOAL,
         tools=bounds.tools,
@@ -510,6 +531,7 @@ def _plan_of(bodies: Bodies, body: PlanBody) -> Plan:
 def plan_of_inner(outer: Plan, name: str, types: Mapping[str, Json]) -> Plan:
     """Return an inner plan that stands alone, with all types and plans that it can name."""
     inner = outer.plans[name]
+    # Not validated again, since all parts are of a valid plan. The fields that count as given decide what `to_dict` writes.
     return Plan.model_construct(
         {"firmplan", "inputs", "types", "plans", "steps", "output"}
         | ({"returns"} if inner.returns else set()),
@@ -565,6 +587,7 @@ def reply_schema(names: Sequence[str], returns: Mapping[str, Json]) -> dict[str,
             "required": ["tool", "args"],
         }
     schema: dict[str, Json] = {"type": "object", "properties": properties, "required": ["reasoning"]}
+    # References look for definitions at the top of the document.
     return schema | {key: returns[key] for key in ("$defs", "definitions") if key in returns}
 
 

@@ -18,6 +18,7 @@ from ..durations import duration_text
 from ..format.shape import Draft
 from ..immutable import immutable
 from ..plan import (
+    CALL_FREE,
     AgentStep,
     AskPersonStep,
     AskStep,
@@ -39,7 +40,6 @@ from ..signature import signatures_of
 from ..values import Json, canonical
 
 if TYPE_CHECKING:
-    from ..plan import Plan
     from ..signature import Signature, Signatures
 
 
@@ -222,15 +222,11 @@ def _picture(survey: Survey, number: int, plan: Plan | InnerPlan, tools: Signatu
         )
         for at, step in enumerate(body.steps)
     )
-    formula = body.output.formula
-    output_needs = sorted(
-        {body.position[id_] for id_ in formula.strict | formula.lenient if id_ in body.position}
-    )
     inputs = tuple(_plain(_input(name, schema)) for name, schema in plan.inputs.items())
     output = "" if plan.output is None else _plain(_short(plan.output))
     if output and plan.returns is not None:
         output = f"{output}: {_plain(_kind(plan.returns))}"
-    return Picture("", inputs, output, nodes, tuple(order), tuple(output_needs))
+    return Picture("", inputs, output, nodes, tuple(order), tuple(body.referred(body.output)))
 
 
 def _direct_and_ordered(
@@ -268,9 +264,9 @@ def effect_waits(touches: Sequence[Touches], order: Sequence[int]) -> list[int]:
 
 
 def _effect(step: Step, touches: Touches, tools: Signatures) -> str:
+    if isinstance(step, CALL_FREE):
+        return "pure"
     match step:
-        case SetStep() | AskPersonStep() | WaitStep() | EndorseStep() | FailStep():
-            return "pure"
         case AskStep():
             return "model"
         case ToolStep(tool=name):

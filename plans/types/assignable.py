@@ -50,6 +50,7 @@ def fitting(source: Scalar, target: Scalar | Unknown) -> bool | None:
         return False if is_apart else None
     if isinstance(target, Unknown):
         return True
+    # A list of values on the right leaves it to the run, since nothing is known of the value on the left.
     return True if target.only is None and target.kind in (source.kind, "number") else None
 
 
@@ -113,6 +114,7 @@ class _Comparison:
         pair = (source, target)
         if pair in self.assumed:
             return []
+        # Remembered by pair: alternatives within alternatives come back to the same types.
         if pair not in self.known:
             if self.pairs <= 0 or depth > DEPTH_MAX:
                 return [_unchecked(source, target)]
@@ -353,6 +355,7 @@ _CONVERSIONS = {"string": "str", "integer": "int", "number": "float"}
 
 def for_null(expression: str = "", otherwise: str = "a value for that case") -> str:
     """Return the hint for a value that may be null or absent: the value of an expression, if that is known."""
+    # A long expression in a hint would hide what the hint says.
     if not expression or len(expression) > EXPRESSION_SHOWN_MAX:
         return f"say what to take instead: first(value, {otherwise})"
     return f"write first({expression}, {otherwise})"

@@ -23,11 +23,11 @@ from .types import UNKNOWN, Constraints, ListType, ObjectType, Scalar, Unknown
 
 KINDS = ("null", "boolean", "integer", "number", "string", "array", "object")
 
-_NUMERIC = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
+NUMERIC = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 
 _Group = tuple[str, ...]
 
-_OF_NUMBERS: tuple[_Group, ...] = tuple((key,) for key in _NUMERIC)
+_OF_NUMBERS: tuple[_Group, ...] = tuple((key,) for key in NUMERIC)
 
 GROUPS: Mapping[str, tuple[_Group, ...]] = MappingProxyType(
     {

@@ -53,7 +53,7 @@ class Place:
     def name(self) -> str:
         """The name that people know it by."""
         last = self.pointer.rsplit("/", 1)[-1] if self.pointer else self.document
-        return last.replace("~1", "/").replace("~0", "~") or "Self"
+        return unescaped(last) or "Self"
 
 
 ROOT = Place("", "")
@@ -80,16 +80,8 @@ class Documents:
     def at(self, place: Place) -> Json:
         """Return what stands in a place, or `None`."""
         found = cast("Json", self.schema) if not place.document else self.types.get(place.document)
-        if not place.pointer:
-            return found
-        for part in place.pointer.split("/")[1:]:
-            key = part.replace("~1", "/").replace("~0", "~")
-            if isinstance(found, Mapping):
-                found = found.get(key)
-            elif isinstance(found, list) and key.isdecimal() and int(key) < len(found):
-                found = found[int(key)]
-            else:
-                return None
+        for token in place.pointer.split("/")[1:]:
+            found = part_at(found, token)
         return found
 
     def reached(self, schema: Json, document: str) -> Iterator[Place]:
@@ -107,7 +99,7 @@ def _place(ref: str, document: str) -> Place | None:
         ref = unquote(ref)  # references are URIs: `#/types/My%20Type`
     if ref.startswith("#/types/"):
         head, slash, rest = ref.removeprefix("#/types/").partition("/")
-        return Place(head.replace("~1", "/").replace("~0", "~"), slash + rest)
+        return Place(unescaped(head), slash + rest)
     if ref == "#" or ref.startswith("#/"):
         return Place(document, ref[1:])
     return None  # another address, or an `$anchor`: the former would make the check depend on the network
@@ -163,8 +155,13 @@ def rewritten(schema: Json, change: Callable[[dict[str, Json]], dict[str, Json]]
 
     Data in a schema (`enum`, `const`, `default` ..) and unknown keywords are handed to `change` as they are.
     """
-    if not isinstance(schema, dict):
-        return schema
+    return change(with_rewritten_parts(schema, change)) if isinstance(schema, dict) else schema
+
+
+def with_rewritten_parts(
+    schema: Mapping[str, Json], change: Callable[[dict[str, Json]], dict[str, Json]]
+) -> dict[str, Json]:
+    """Return a schema with a change applied to all schemas in it, as of `rewritten`, but not to itself."""
     made: dict[str, Json] = {}
     for key, value in schema.items():
         if isinstance(value, list) and key in LISTS:
@@ -173,7 +170,7 @@ def rewritten(schema: Json, change: Callable[[dict[str, Json]], dict[str, Json]]
             made[key] = {name: rewritten(one, change) for name, one in value.items()}
         else:
             made[key] = rewritten(value, change) if key in SINGLE else value
-    return change(made)
+    return made
 
 
 def named_parts(schema: Json, types: Mapping[str, Json], most: int) -> int:
@@ -201,7 +198,26 @@ def named_parts(schema: Json, types: Mapping[str, Json], most: int) -> int:
 
 def unescaped_name(ref: str) -> str:
     """Return the last part of a reference, as people know it."""
-    return ref.rsplit("/", 1)[-1].replace("~1", "/").replace("~0", "~")
+    return unescaped(ref.rsplit("/", 1)[-1])
+
+
+def part_at(holder: Json, token: str) -> Json:
+    """Return the part of an object or a list that one token of a JSON pointer names; `None`: there is none."""
+    key = unescaped(token)
+    if isinstance(holder, Mapping):
+        return holder.get(key)
+    is_index = isinstance(holder, list) and key.isdecimal() and int(key) < len(holder)
+    return cast("list[Json]", holder)[int(key)] if is_index else None
+
+
+def escaped(name: str) -> str:
+    """Return a name as a token of a JSON pointer."""
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+def unescaped(token: str) -> str:
+    """Return the name that a token of a JSON pointer stands for."""
+    return token.replace("~1", "/").replace("~0", "~")
 
 
 def as_mapping(value: Json) -> Mapping[str, Json] | None:

@@ -9,11 +9,12 @@ Each pair of a part and a schema is counted once, so counting takes no longer th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, cast
+from collections.abc import Iterator, Mapping
+from typing import Final
 from urllib.parse import unquote
 
 from ..values import Json
+from .definitions import Documents, Place, as_mapping, same_value_schemas
 
 ERRORS_MAX: Final = 10_000
 """Errors that are listed of any value."""
@@ -21,8 +22,6 @@ ERRORS_MAX: Final = 10_000
 ERRORS_A_PART: Final = 50
 """Further errors for each part of the value: a long list may have many wrong items, and no alternatives that multiply them."""
 
-_LISTS: Final = ("allOf", "anyOf", "oneOf")
-_SINGLE: Final = ("not", "if", "then", "else")
 _OTHERS: Final = ("additionalProperties", "unevaluatedProperties")
 _ITEMS: Final = ("items", "contains", "unevaluatedItems")
 
@@ -45,7 +44,7 @@ class _Count:
 
     def __init__(self, root: Json) -> None:
         self.parts: set[int] = set()
-        self._root = root
+        self._documents = Documents(as_mapping(root) or {}, {})
         self._known: dict[tuple[int, int], int] = {}
 
     def of(self, value: Json, schema: Json) -> int:
@@ -64,10 +63,10 @@ class _Count:
 
     def _compared(self, value: Json, schema: Mapping[str, Json]) -> Iterator[tuple[Json, Json]]:
         """Yield each part of a value with each schema that it is compared with because of this schema."""
-        for inner in _in_place(schema):
+        for inner in same_value_schemas(schema):
             yield value, inner
         if isinstance(ref := schema.get("$ref"), str):
-            yield value, _at(self._root, ref)
+            yield value, self._documents.at(Place("", unquote(ref.removeprefix("#"))))
         if isinstance(value, dict):
             fields = schema.get("properties")
             for name, inner in fields.items() if isinstance(fields, dict) else ():
@@ -82,25 +81,3 @@ class _Count:
             yield from ((part, inner) for part in value for inner in inners)
             first = schema.get("prefixItems")
             yield from zip(value, first, strict=False) if isinstance(first, list) else ()
-
-
-def _in_place(schema: Mapping[str, Json]) -> Iterator[Json]:
-    """Yield the schemas that look at the same part of a value as this one, a reference left out."""
-    for name in _LISTS:
-        yield from cast("Iterable[Json]", schema.get(name) or ())
-    for name in _SINGLE:
-        if name in schema:
-            yield schema[name]
-    dependent = schema.get("dependentSchemas")
-    yield from dependent.values() if isinstance(dependent, dict) else ()
-
-
-def _at(root: Json, ref: str) -> Json:
-    """Return the schema that a reference leads to; `True`, which has no errors, if it leads nowhere."""
-    found = root
-    for part in ref.removeprefix("#").split("/")[1:]:
-        name = unquote(part).replace("~1", "/").replace("~0", "~")
-        if not isinstance(found, dict) or name not in found:
-            return True
-        found = found[name]
-    return found

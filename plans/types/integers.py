@@ -17,6 +17,7 @@ from typing import TypeAlias, cast
 from urllib.parse import unquote
 
 from ..values import INTEGER_MAX, INTEGER_MIN, Json, canonical
+from .definitions import escaped, part_at
 from .standalone import find_validator, find_validator_inside
 
 Schema: TypeAlias = Mapping[str, Json]
@@ -122,7 +123,7 @@ class _Walk:
                 yield f"{at}/{branch}"
         dependent = schema.get("dependentSchemas")
         if isinstance(dependent, dict) and isinstance(value, dict):
-            yield from (f"{at}/dependentSchemas/{_token(name)}" for name in dependent if name in value)
+            yield from (f"{at}/dependentSchemas/{escaped(name)}" for name in dependent if name in value)
 
     def chosen(self, value: Json, branches: Sequence[str], active: tuple[str, ...]) -> Json:
         """Return a value, normalised by all branches that it fits."""
@@ -167,10 +168,10 @@ class _Walk:
         places = self._places.get((at, name))
         if places is None:
             known, patterns = schema.get("properties"), schema.get("patternProperties")
-            places = [f"{at}/properties/{_token(name)}"] if isinstance(known, dict) and name in known else []
+            places = [f"{at}/properties/{escaped(name)}"] if isinstance(known, dict) and name in known else []
             if isinstance(patterns, dict):
                 places += [
-                    f"{at}/patternProperties/{_token(each)}" for each in patterns if _matches(name, each)
+                    f"{at}/patternProperties/{escaped(each)}" for each in patterns if _matches(name, each)
                 ]
             places = self._places[at, name] = places or [f"{at}/additionalProperties"]
         for place in places:
@@ -189,13 +190,7 @@ class _Walk:
         """Return the schema at a pointer; a missing schema admits every value."""
         if at not in self._found:
             above, _, token = at.rpartition("/")
-            holder, key = self.schema(above), token.replace("~1", "/").replace("~0", "~")
-            found: Json = None
-            if isinstance(holder, dict):
-                found = holder.get(key)
-            elif isinstance(holder, list) and key.isdecimal() and int(key) < len(holder):
-                found = holder[int(key)]
-            self._found[at] = found
+            self._found[at] = part_at(self.schema(above), token)
         return self._found[at]
 
 
@@ -216,11 +211,6 @@ class _OrderingWalk(_Walk):
                 return self.object(value, schema, at)
             case _:
                 return value
-
-
-def _token(name: str) -> str:
-    """Return a name as a part of a JSON pointer."""
-    return name.replace("~", "~0").replace("/", "~1")
 
 
 @lru_cache(maxsize=1024)

@@ -9,6 +9,7 @@ from typing import cast
 
 from ..values import Json, NotJson, canonical
 from .constraints import as_schema, repeated_by
+from .definitions import escaped
 from .types import (
     NEVER,
     NULL,
@@ -190,7 +191,7 @@ class _Writing:
             case Union():
                 return self.union(of)
             case Named():
-                return {"$ref": f"#/$defs/{_escaped(self.name(of))}"}
+                return {"$ref": f"#/$defs/{escaped(self.name(of))}"}
 
     def object(self, of: ObjectType) -> dict[str, Json]:
         """Return the schema of an object: that which it was read from, where only that says all of it."""
@@ -211,7 +212,7 @@ class _Writing:
 
     def union(self, of: Union) -> dict[str, Json]:
         plain = [member for member in of.members if isinstance(member, Scalar) and member.only is None]
-        if len(plain) == len(of.members) and all(member.exact for member in plain):
+        if len(plain) == len(of.members) and not any(member.constraints for member in plain):
             return {"type": [member.kind for member in plain]}
         # Types that differ only in constraints known by digest are written alike; one branch says it.
         every = {canonical(made): made for made in map(self.schema, of.members)}
@@ -233,7 +234,3 @@ def _values(of: Scalar) -> Mapping[str, Json]:
     if of.only is None:
         return {}
     return {"const": of.only[0]} if len(of.only) == 1 else {"enum": list(of.only)}
-
-
-def _escaped(name: str) -> str:
-    return name.replace("~", "~0").replace("/", "~1")

@@ -114,7 +114,7 @@ class Scalar:
     Attributes:
         kind: As JSON Schema names it; every `integer` is also a `number`.
         only: The values it can have, if they are known; all of exactly this kind (`1` is integer, `1.0` number).
-        beyond: Further constraints of a schema (`pattern`, `minimum` ..).
+        constraints: Further demands of a schema (`pattern`, `minimum` ..); without any, kind and `only` say all.
     """
 
     kind: Kind
@@ -128,11 +128,6 @@ class Scalar:
         key = (self.kind, values, self.constraints)
         object.__setattr__(self, "_key", key)
         object.__setattr__(self, "_hash", hash(key))
-
-    @property
-    def exact(self) -> bool:
-        """Whether kind and `only` say all that the type demands."""
-        return not self.constraints
 
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, Scalar) and self._key == other._key)
@@ -164,11 +159,6 @@ class ListType:
         object.__setattr__(self, "depth", depth_of(self.item) + 1)
         object.__setattr__(self, "size", size_of(self.item) + 1)
         object.__setattr__(self, "_hash", hash(("list", self.item, self.constraints)))
-
-    @property
-    def exact(self) -> bool:
-        """Whether the item's type says all that the type demands."""
-        return not self.constraints
 
     def __eq__(self, other: object) -> bool:
         return self is other or (
@@ -221,11 +211,6 @@ class ObjectType:
         object.__setattr__(self, "fields", MappingProxyType(dict(fields)))
         object.__setattr__(self, "depth", 1 + depth)
         object.__setattr__(self, "size", size)
-
-    @property
-    def exact(self) -> bool:
-        """Whether the fields say all that the type demands."""
-        return not self.constraints
 
     def __eq__(self, other: object) -> bool:
         return self is other or (
@@ -493,12 +478,14 @@ def unabsorbed(made: Sequence[Member]) -> tuple[Member, ...]:
     """Return the members that no other one holds: numbers hold integers, text holds known texts, a list holds `[]`."""
     # Only what has no constraints can hold another alternative: of constraints it is not known which is wider.
     plain = {member.kind for member in made if isinstance(member, Scalar) and _is_plain(member)}
-    lists = any(isinstance(member, ListType) and member.exact and member.item != NEVER for member in made)
+    lists = any(
+        isinstance(member, ListType) and not member.constraints and member.item != NEVER for member in made
+    )
     return tuple(member for member in made if not _is_held(member, plain, has_lists=lists))
 
 
 def _is_plain(member: Scalar) -> bool:
-    return member.only is None and member.exact
+    return member.only is None and not member.constraints
 
 
 def _is_held(member: Member, plain: Iterable[str], *, has_lists: bool) -> bool:

@@ -178,6 +178,7 @@ class _Explanation:
         fields = self.fields(error.instance_path)
         wanted = f" ({type_text(fields[name].type)})" if name in fields else ""
         listed = "{" + listing(found) + "}" if found else "an empty object"
+        # A field that the type does not know is likely the missing one, misspelt.
         strangers = [other for other in found if other not in fields]
         close = nearest(name, strangers)
         hint = f"add '{name}'" if close is None else f"is '{close}' meant to be '{name}'?"
@@ -270,6 +271,7 @@ def _cure(kinds: Sequence[str], found: object) -> str:
         return f'write "{value_text(found)}"'
     if isinstance(found, str) and "text" not in kinds:
         try:
+            # What reads as a number or a boolean without its quotes was most likely meant as one.
             plain = json.loads(found)
         except ValueError:
             return ""

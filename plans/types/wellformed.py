@@ -13,7 +13,7 @@ from typing import cast
 from ..reports.errors import LocalProblem
 from ..reports.nearest import did_you_mean, listing
 from ..values import Json, into
-from .constraints import KIND_OF_KEYWORD, KINDS
+from .constraints import KIND_OF_KEYWORD, KINDS, NUMERIC
 from .definitions import DEPTH_MAX, Documents, as_mapping, placed_schemas, unescaped_name
 from .show import value_text
 
@@ -145,7 +145,6 @@ def _mappings(schemas: Json) -> list[Mapping[str, Json]]:
 # --- Keywords and what each may hold
 
 
-_NUMERIC = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _LENGTHS = (
     "minLength",
     "maxLength",
@@ -271,7 +270,7 @@ _RULES: Mapping[str, _Rule] = MappingProxyType(
         "uniqueItems": ("true or false", lambda value: isinstance(value, bool)),
         "nullable": ("true or false", lambda value: isinstance(value, bool)),
         "items": ("a schema", lambda value: isinstance(value, Mapping | bool | list)),
-        **{key: ("a number", _is_number) for key in _NUMERIC if key != "multipleOf"},
+        **{key: ("a number", _is_number) for key in NUMERIC if key != "multipleOf"},
         **dict.fromkeys(_LENGTHS, ("a whole number from 0", _is_length)),
         **dict.fromkeys(("anyOf", "oneOf", "allOf", "prefixItems"), ("a list of schemas", _are_schemas)),
         **dict.fromkeys(

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast, get_args
 
 from ....errors import ConfigError
 from ....plans.checker.flow.labels import is_untrusted
 from ....plans.checker.flow.selection import HARMLESS, OPTION, SELECTED, fitting_rule
-from ....plans.immutable import immutable
+from ....plans.immutable import frozen, immutable
 from ....plans.plan import ToolStep
 from ....plans.program.program import CallTool, RunAgent, RunPlanned
 from ....plans.signature import Effect, Signature
@@ -40,7 +39,7 @@ KNOWN_BYTES_MAX: Final = (
 )  # of trusted results that are searched; values past that are not known
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ValueLabels:
     """What a policy knows about the value of an argument.
 
@@ -61,7 +60,7 @@ class ValueLabels:
         return bool(self.sources)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Policy:
     """A rule about an argument of a tool.
 

@@ -32,7 +32,7 @@ from itertools import count as count_from
 
 from ...immutable import immutable, record
 from ...limits import LIMITS, Limits
-from ...plan import AgentStep, AskPersonStep, EndorseStep, Fallback, PlanForStep, PlanStep, Step, ToolStep
+from ...plan import AgentStep, AskPersonStep, EndorseStep, Fallback, PlanForStep, PlanStep, ToolStep
 from ...program.program import WORLD, Touch
 from ...signature import Signature, Signatures, called_by
 from ..body import PlanBody
@@ -137,19 +137,25 @@ class Labels:
     counted: Counted
     touches: Sequence[Sequence[Touch]]
     world: World
-    values: list[int]
-    control: list[int]
-    reach: list[int]
-    ends: list[int]
-    via: list[int | tuple[str, ...] | None]
     secrecy: Secrecy
-    private: list[int]
-    held: list[int]
-    stored: list[int]
     variation: Variation
-    choices: list[int] = field(default_factory=list[int])
+    values: list[int] = field(init=False)
+    control: list[int] = field(init=False)
+    reach: list[int] = field(init=False)
+    ends: list[int] = field(init=False)
+    private: list[int] = field(init=False)
+    held: list[int] = field(init=False)
+    stored: list[int] = field(init=False)
+    choices: list[int] = field(init=False)
+    via: list[int | tuple[str, ...] | None] = field(init=False)
     entries: dict[int, dict[str, int]] = field(default_factory=dict[int, "dict[str, int]"])
     summary: FlowSummary = field(default_factory=FlowSummary)
+
+    def __post_init__(self) -> None:
+        count = len(self.body.steps)
+        self.values, self.control, self.reach, self.ends = ([CLEAN] * count for _ in range(4))
+        self.private, self.held, self.stored, self.choices = ([CLEAN] * count for _ in range(4))
+        self.via = [None] * count
 
     def of(self, template: Template | None, position: int | None = None) -> int:
         """Return the label of a template's value; `position` is the template's step."""
@@ -171,7 +177,7 @@ class Labels:
         """Return the label of what a template refers to besides steps whose value it needs."""
         formula, label = template.formula, CLEAN
         # `first(a, b)` has the labels of both: which of them it gives depends on data, and on which of them ended without a value.
-        for other in self._positions(formula.lenient):
+        for other in self.body.positions(formula.lenient):
             label |= self.values[other] | (self.ends[other] if self.counted.control else CLEAN)
         # `formula.inputs` is empty if the template uses `inputs` as one object: then it has the labels of all inputs.
         if "inputs" in formula.names:
@@ -199,13 +205,6 @@ class Labels:
                 found |= private
         return found
 
-    def referred(self, template: Template) -> Iterator[int]:
-        """Yield the steps that a template refers to."""
-        return self._positions(template.formula.strict | template.formula.lenient)
-
-    def _positions(self, ids: Iterable[str]) -> Iterator[int]:
-        return (self.body.position[id_] for id_ in ids if id_ in self.body.position)
-
     def _of_item(self, position: int, template: Template) -> int:
         """Return the label of `item` and `index` in a template: of the list, and of the filter that let the item pass."""
         templates = self.body.steps[position].templates
@@ -227,6 +226,7 @@ class Labels:
             if name in templates
         )
         shown = self.of(next(named, None), position)
+        # What the arguments show already, the call does not tell anew by happening.
         return control | (reach & ~shown)
 
     def reached(self, position: int) -> Iterator[int]:
@@ -262,9 +262,9 @@ class Labels:
         step = self.body.steps[position]
         # A planner sees no results of the tools, so the flow in its plan decides about each call. But another item of the step may have left data in
         # a resource, which the plan of this item does not know.
-        if isinstance(step, PlanForStep) and not is_repeated(step):
+        if isinstance(step, PlanForStep) and not step.may_run_again:
             return False
-        return any(tool is not None and tool.trust == "untrusted" for tool in map(tools.find, tools_of(step)))
+        return any(tool is not None and tool.trust == "untrusted" for tool in map(tools.find, step.may_call))
 
     def sent(self, template: Template | None, position: int) -> int:
         """Return the label of what a step sends by a template: that of its value, and of what chooses among its values."""
@@ -339,6 +339,7 @@ class Labels:
     def translation(self, position: int) -> dict[int, int]:
         """Return the bits of the body that a `plan` step runs, each with its label in this body."""
         summary = self.called(position)
+        # The bits that mean the same everywhere, then those of the call, then those of the inputs and resources of the called body.
         meaning = {bit: bit for bit in (UNTRUSTED, *self.secrecy.bits)}
         meaning |= {CONTROL: self.control[position], REACH: self.reach[position]}
         meaning[CHOICE] = self.choice(position, is_inside=True)
@@ -408,6 +409,7 @@ class Labels:
         seen: set[int] = set()
         waiting = list(templates)
         at: int | None = None
+        # Backwards from the templates, one step at a time: a message shows one way, not all.
         while True:
             found = next(
                 (other for each in waiting for other in self._with(each, bits) if other not in seen), None
@@ -433,8 +435,9 @@ class Labels:
 
     def _with(self, template: Template, bits: int) -> Iterator[int]:
         """Yield the steps that a template refers to and that have some bits, in the order of the plan."""
-        found = (other for other in self.referred(template) if (self.values[other] | self.ends[other]) & bits)
-        return iter(sorted(found))
+        return (
+            other for other in self.body.referred(template) if (self.values[other] | self.ends[other]) & bits
+        )
 
 
 def labels_of(  # noqa: PLR0913, PLR0917  # the facts of a body
@@ -475,46 +478,35 @@ def labels_of(  # noqa: PLR0913, PLR0917  # the facts of a body
         | secrecy.of_input(schema)
         for name, schema in body.inputs.items()
     }
-    count = len(body.steps)
-    values, control, reach, ends, private, held, stored = ([CLEAN] * count for _ in range(7))
-    via: list[int | tuple[str, ...] | None] = [None] * count
     labels = Labels(
-        body=body,
-        summaries=summaries,
-        bits=bits,
-        private_bits=private_bits,
-        inputs=inputs,
-        limits=limits,
-        counted=counted,
-        touches=touches,
-        world=world,
-        values=values,
-        control=control,
-        reach=reach,
-        ends=ends,
-        via=via,
-        secrecy=secrecy,
-        private=private,
-        held=held,
-        stored=stored,
-        variation=variation or Variation(body),
+        body,
+        summaries,
+        bits,
+        private_bits,
+        inputs,
+        limits,
+        counted,
+        touches,
+        world,
+        secrecy,
+        variation or Variation(body),
     )
     for position in order:
         if position not in body.broken:
             if counted.world and touches[position] and position not in body.calls:
-                held[position] = world.held_by(touches[position]) & ~(CONTROL | REACH)
+                labels.held[position] = world.held_by(touches[position]) & ~(CONTROL | REACH)
             before = (CLEAN, CLEAN)
             _label(labels, position, tools, is_top=is_top)
             # What a repeated step has made, and whether a round fails, decides about its next round and may stand in what that stores. Each
             # time adds bits, so this has an end.
             while body.steps[position].repeat is not None and counted.world:
-                after = (values[position], reach[position] if counted.rounds else CLEAN)
+                after = (labels.values[position], labels.reach[position] if counted.rounds else CLEAN)
                 if after == before:
                     break
                 before = after
                 _label(labels, position, tools, is_top=is_top)
-    is_one = not (counted.choices and labels.variation.is_repeated)
-    labels.choices = [CLEAN] * count if is_one else [labels.choice(position) for position in range(count)]
+    if counted.choices and labels.variation.is_repeated:
+        labels.choices = [labels.choice(position) for position in range(len(body.steps))]
     output, fails = _output_and_failure(labels, order)
     source = labels.chain(labels.origin([body.output])) if output & UNTRUSTED else ()
     labels.summary = FlowSummary(bits, private_bits, output, fails, source, world.bits, world.stored)
@@ -533,7 +525,7 @@ def _label(labels: Labels, position: int, tools: Signatures, *, is_top: bool) ->
     # A round that fails is the last, so what can make a round fail decides how often a repeated step runs. See the end of this function.
     rounds = labels.reach[position] if step.repeat is not None and labels.counted.rounds else CLEAN
     labels.control[position], labels.reach[position] = control, reach | rounds
-    called = [tools.find(name) for name in tools_of(step)]
+    called = [tools.find(name) for name in step.may_call]
     if isinstance(step, ToolStep) and (more := called_by(called[0])):
         called += map(tools.find, more)  # the answer of an agent may hold what its tools returned
     if labels.secrecy.kinds:
@@ -573,6 +565,7 @@ def _control_and_reach(labels: Labels, position: int, *, is_top: bool) -> tuple[
     """Return the label of what decides whether, and how often, a step runs, and of the ends of the steps that it refers to."""
     body, step, refs = labels.body, labels.body.steps[position], labels.body.refs[position]
     begins = UNTRUSTED if step.id in body.controlled or step.id in body.written else CLEAN
+    # Nobody decides about the checked plan. Inside a plan the callers do, and one bit for each of the two stands for them.
     control, reach = (begins, CLEAN) if is_top else (CONTROL, REACH)
     templates, ends = step.templates, labels.ends
     for name in CONDITIONS:
@@ -625,7 +618,7 @@ def _touch(labels: Labels, position: int, tools: Signatures) -> None:
     else:
         stored |= labels.of_agent(position)
     # The writes of an untrusted tool leave what it likes. Without a named resource nothing says that a trusted tool reads from there.
-    for tool in map(tools.find, tools_of(step)):
+    for tool in map(tools.find, step.may_call):
         is_named = isinstance(step, AgentStep | PlanForStep) or touches[0].resource != WORLD
         if tool is not None and tool.trust == "untrusted" and is_named:
             stored |= UNTRUSTED
@@ -650,7 +643,7 @@ def _run_in(labels: Labels, position: int, called: FlowSummary) -> None:
             labels.stored[position] |= stored
             world.store(resource, stored, position, kept)
         again = _entry(labels, called)
-        if again == entry or not is_repeated(step):
+        if again == entry or not step.may_run_again:
             return
         entry = again
 
@@ -684,7 +677,7 @@ def _output_and_failure(labels: Labels, order: Sequence[int]) -> tuple[int, int]
         if body.steps[position].on_error == "fail":
             fails |= labels.ends[position]
     if labels.counted.control:  # an output that refers to a skipped step is null
-        for other in labels.referred(body.output):
+        for other in body.referred(body.output):
             output |= labels.ends[other]
     return output, fails
 
@@ -694,6 +687,7 @@ def _source(
 ) -> tuple[str, ...] | None:
     """Return the path inside a step that makes its value untrusted whatever the step gets, or `None`."""
     step = labels.body.steps[position]
+    # The summary of a plan says where in it the data begins.
     if position in labels.body.calls:
         called = labels.called(position)
         if called is not None and called.output & UNTRUSTED:
@@ -703,22 +697,6 @@ def _source(
         if tool is not None and tool.trust == "untrusted":
             return ()
     return None
-
-
-def is_repeated(step: Step) -> bool:
-    """Whether a step may run what it runs more than once."""
-    return step.repeat is not None or step.retries is not None or "for_each" in step.templates
-
-
-def tools_of(step: Step) -> tuple[str, ...]:
-    """Return the names of the tools that a step calls itself."""
-    match step:
-        case ToolStep(tool=name):
-            return (name,)
-        case AgentStep() | PlanForStep():
-            return step.may_call
-        case _:
-            return ()
 
 
 def translated(label: int, meaning: Mapping[int, int]) -> int:

@@ -23,15 +23,13 @@ from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from ...immutable import immutable
+from ...program.program import WORLD
 from ...signature import Effect, Signature, Signatures
 from ...values import Json
 
 READERS_KEY: str = "x-readers"
 """The key of an input's schema that lists who may have the input."""
 MODEL = "model"
-DEFAULT_MODEL = "default"
-"""The alias of the model that answers an `ask` step without `model`, and the model of an `agent` step."""
-_WORLD = "world"
 _FIRST = 4
 """The lower bits stand for untrusted data, for the conditions of a call, for what it refers to and for what chooses it (`labels.py`)."""
 
@@ -181,7 +179,7 @@ def secrecy_of(
 
 
 def _kind_of(tool: Signature) -> Kind:
-    return Kind(frozenset(tool.readers), "" if tool.resource == _WORLD else tool.resource)
+    return Kind(frozenset(tool.readers), "" if tool.resource == WORLD else tool.resource)
 
 
 def readers_of(schema: Mapping[str, Json]) -> frozenset[str] | None:
@@ -215,7 +213,7 @@ def destination_of(tool: Signature, argument: str | None, recipients: Recipients
     names = {tool.name} if argument is None else {tool.name, f"{tool.name}.{argument}"}
     if tool.effect == Effect.MODEL:
         names.add(MODEL)
-    is_own = tool.effect == Effect.READ and not tool.egress and tool.resource != _WORLD
+    is_own = tool.effect == Effect.READ and not tool.egress and tool.resource != WORLD
     return Destination(frozenset(names), tool.resource if is_own else "", recipients)
 
 

@@ -16,19 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
 from typing import TYPE_CHECKING, TypeAlias
 
-from ...expressions.nodes import (
-    Call,
-    Comprehension,
-    Condition,
-    Field,
-    Index,
-    Literal,
-    Local,
-    Logic,
-    Name,
-    Node,
-    Slice,
-)
+from ...expressions import nodes
+from ...expressions.nodes import Node
 from ...expressions.template import Leaf
 from ...immutable import immutable
 from ...plan import PlanStep, SetStep, ToolStep
@@ -136,35 +125,35 @@ class Selection:
             return self._node(inner, position, options, depth + 1)
 
         match node:
-            case Local(slot=slot):
+            case nodes.Local(slot=slot):
                 return options.get(slot, _Kind.OTHER)
-            case Name(name="item") if position is not None:
+            case nodes.Name(name="item") if position is not None:
                 return self._item(position, depth)
-            case Name(name=name):
+            case nodes.Name(name=name):
                 other = self._labels.body.position.get(name)
                 return _Kind.OTHER if other is None else self._step(other, depth)
-            case Field(base=Name(name="inputs"), name=name):
+            case nodes.Field(base=nodes.Name(name="inputs"), name=name):
                 return self._input(name)
-            case Index(base=Name(name="inputs"), key=Literal(value=str() as name)):
+            case nodes.Index(base=nodes.Name(name="inputs"), key=nodes.Literal(value=str() as name)):
                 return self._input(name)
-            case Field(base=base):
+            case nodes.Field(base=base):
                 return _part(kind(base))
-            case Index(base=base, key=key):
-                return _element(kind(base), is_constant=isinstance(key, Literal))
-            case Slice(base=base):
+            case nodes.Index(base=base, key=key):
+                return _element(kind(base), is_constant=isinstance(key, nodes.Literal))
+            case nodes.Slice(base=base):
                 return _Kind.OPTIONS if kind(base) in _LISTS else _Kind.OTHER
-            case Condition(then=then, otherwise=otherwise):
+            case nodes.Condition(then=then, otherwise=otherwise):
                 return _joined([kind(then), kind(otherwise)])
-            case Logic(operands=operands):
+            case nodes.Logic(operands=operands):
                 return _joined([kind(each) for each in operands])
-            case Call():
+            case nodes.Call():
                 return self._call(node, [kind(each) for each in node.arguments])
-            case Comprehension():
+            case nodes.Comprehension():
                 return self._comprehension(node, position, options, depth)
             case _:
                 return _Kind.OTHER
 
-    def _call(self, node: Call, kinds: list[_Kind]) -> _Kind:
+    def _call(self, node: nodes.Call, kinds: list[_Kind]) -> _Kind:
         match node.function:
             case "first":
                 return _joined(kinds)
@@ -178,7 +167,7 @@ class Selection:
                 return _Kind.OTHER
 
     def _comprehension(
-        self, node: Comprehension, position: int | None, options: Mapping[int, _Kind], depth: int
+        self, node: nodes.Comprehension, position: int | None, options: Mapping[int, _Kind], depth: int
     ) -> _Kind:
         """Return the kind of `[x for x in options if ..]`, whose elements may also be fields of the options."""
         if node.value is not None or len(node.clauses) != 1 or len(node.clauses[0].targets) != 1:

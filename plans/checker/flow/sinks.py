@@ -16,12 +16,11 @@ from ...immutable import immutable
 from ...plan import AgentStep, AskStep, PlanForStep, PlanStep, Step, ToolStep
 from ...reports.paths import parts_of
 from ...reports.problems import Problem, problem
-from ...signature import Effect, Signature, Signatures, called_by
+from ...signature import DEFAULT_MODEL, Effect, Signature, Signatures, called_by
 from ..body import PlanBody
 from ..templates import Template, argument_path
 from .labels import CLEAN, CONDITIONS, UNTRUSTED, Labels, translated
 from .secrecy import (
-    DEFAULT_MODEL,
     Destination,
     Recipients,
     Secrecy,
@@ -147,6 +146,7 @@ def judge(
                 *(each[1] for each in write.at),
                 *(each[1] for each in write.judged),
             ]
+            # Only bits that stand for a caller's data can become worse there.
             if any(label & ~UNTRUSTED for label in labels_of_write):
                 _keep(writes.setdefault((write.body.path(write.position), write.body.unit), []), write)
         for outflow in _outflows(labels, position, judged, tools):
@@ -209,7 +209,9 @@ def _tool_write(  # what `judge` has
     guarded: list[tuple[str, int]] = []
     allowed = CLEAN
     judged: list[tuple[str, int, str]] = []
+    # All arguments are asked together first, since most calls have nothing labelled.
     for name in step.args if labels.sent(step.templates["args"], position) & public else ():
+        # A read changes nothing, but the argument that names its receiver can carry data out.
         if is_read and name not in tool.egress:
             continue
         label = labels.sent_argument(position, name) & public
@@ -252,6 +254,7 @@ def _agent_write(labels: Labels, position: int, tools: Sequence[Signature], *, i
     if is_steered:
         label |= UNTRUSTED
     at = body.path(position) + _seen(labels, position).where
+    # Tools that only read may still send. Whether a read happens changes nothing, so its conditions do not count.
     if not any(
         tool.effect == Effect.WRITE and not tool.asks_approval and not _allows_all(tool) for tool in tools
     ):
@@ -277,6 +280,7 @@ def _control_at(labels: Labels, position: int, bits: int, first: int = UNTRUSTED
     """
     body = labels.body
     templates, refs, path = body.steps[position].templates, body.refs[position], body.path(position)
+    # The likeliest reason first, so that the report points to where an author can change something.
     for wanted in (first, bits):
         for name in CONDITIONS:
             if labels.of(templates.get(name), position) & wanted:
@@ -325,6 +329,7 @@ def _keep(variants: list[Write], write: Write) -> None:
     if len(variants) > VARIANTS_MAX:
         joined: dict[str, int] = {}
         control = reach = CLEAN
+        # What one variant alone allows is not allowed of the joint write.
         allowed = ~CLEAN
         for variant in variants:
             control |= variant.control
@@ -351,6 +356,7 @@ def _judge_write(write: Write, labels: Labels, position: int) -> Iterator[tuple[
             message = f"{found.message}; the rule '{rule}' decides about it"
             hint = "make sure that whoever controls that data may choose this value"
             yield write.body, problem("judged-flow", path, message, hint)
+    # An argument at fault is the better report; its condition is not reported as well.
     if not unsafe and write.chance & UNTRUSTED:
         where, at, decider = write.body, write.control_at, write.position
         # The condition of the `plan` step is a better place than the write inside the plan, which is fine by itself.
@@ -384,6 +390,7 @@ def _unsafe_flow(write: Write, labels: Labels, position: int, path: str) -> Prob
     is_own = write.body is labels.body
     argument = str(parts_of(path)[-1])
     chain = labels.way_to(position, argument if is_own else None) or (here.id,)
+    # A write inside a plan is named after the step that runs the plan, as a caller sees it.
     inner = () if is_own else (here.id,)
     shown = " -> ".join((*chain, *inner, f"{step.id}.{argument}"))
     what = f"'{step.id}', which says where data is sent" if write.is_read else f"the write '{step.id}'"
@@ -424,6 +431,7 @@ def _outflows(
             called = body.calls.get(position)
             if called is not None:
                 meaning = labels.translation(position)
+                # Who may not have the data was found in the called body; only the labels are translated.
                 for outflow in judged[called].outflows:
                     yield replace(
                         outflow,
@@ -457,6 +465,7 @@ def _tool_outflows(labels: Labels, position: int, step: ToolStep, tool: Signatur
             label = labels.sent_argument(position, name)
             destination = destination_of(tool, name, recipients)
             yield from _outflow(labels, position, argument_path(name), to, label, destination)
+    # That a call happens tells its receiver something, even if no argument is private.
     if tool.egress and (control := labels.chance(position)):
         destination = destination_of(tool, None, recipients)
         yield from _outflow(labels, position, "", to, CLEAN, destination, control)
@@ -533,6 +542,7 @@ def _for_callers(outflow: Outflow, secrecy: Secrecy) -> Outflow | None:
     own = UNTRUSTED | secrecy.mask
     if outflow.label & outflow.refused:
         return None  # reported already, for every caller
+    # The bits of this body were judged here; those of its callers' data are left.
     label = outflow.label & ~own
     control = CLEAN if outflow.control & outflow.refused else outflow.control & ~own
     return replace(outflow, label=label, control=control) if label or control else None

@@ -34,7 +34,7 @@ from ...values import Json
 from ..body import PlanBody, SavedPlans, bodies_of
 from ..survey import survey_of
 from ..templates import Template, template_of
-from .labels import CONDITIONS, UNNAMED, UNTRUSTED, Labels, is_repeated, is_untrusted
+from .labels import CONDITIONS, UNNAMED, UNTRUSTED, Labels, is_untrusted
 from .world import conflict
 
 Trail: TypeAlias = tuple[int, ...]
@@ -109,6 +109,7 @@ class Sources:
         walk, labels = _Walk(self), self.labels(trail[:-1])
         step = labels.body.steps[trail[-1]]
         given: Template | None = None
+        # The model chooses all arguments of its calls, so each is as untrusted as everything that it saw.
         if isinstance(step, AgentStep | PlanForStep):
             walk.visit(trail, None)
         elif isinstance(step, ToolStep | PlanStep) and argument in step.args:
@@ -140,6 +141,7 @@ class Sources:
         if not labels.of(output) & UNTRUSTED:
             return {}
         made: dict[str, tuple[str, ...]] = {}
+        # One bound for all places together: each walk has what the earlier ones left.
         left = VISITED_MAX
         for place, template in _places(output):
             if not labels.of(template) & UNTRUSTED:
@@ -148,6 +150,7 @@ class Sources:
             walk.add((), None, template, None)
             names = walk.names()
             left -= walk.visited
+            # An answer that may lack a source names all of them.
             if not walk.is_complete or not names:
                 names |= self._all_names()
             made[place] = tuple(sorted(names or {UNNAMED}))
@@ -162,6 +165,7 @@ class Sources:
         return self._survey.labels[self._number(prefix)]
 
     def _number(self, prefix: Trail) -> int:
+        # Trails are short, as plans nest; the number of a body is not kept for each of them.
         number = 0
         for position in prefix:
             number = self._survey.bodies.every[number].calls[position]
@@ -189,14 +193,8 @@ class Sources:
 
     def untrusted_tools(self, trail: Trail) -> tuple[str, ...]:
         """Return the untrusted tools that a step calls itself, sorted."""
-        match self.body(trail[:-1]).steps[trail[-1]]:
-            case ToolStep(tool=name):
-                names: Iterable[str] = (name,)
-            case AgentStep() | PlanForStep() as step:
-                names = step.may_call
-            case _:
-                return ()
-        return tuple(sorted({name for name in names if self._is_untrusted(name)}))
+        step = self.body(trail[:-1]).steps[trail[-1]]
+        return tuple(sorted({name for name in step.may_call if self._is_untrusted(name)}))
 
     def _is_untrusted(self, name: str) -> bool:
         tool = self._tools.find(name)
@@ -276,6 +274,7 @@ class _Walk:
         return tools | set(self.inputs)
 
     def _run(self) -> None:
+        # Steps before templates, and writes last: so the nearest sources are found first.
         while self.due or self.waiting or self.searches:
             if self.visited > self.visited_max:
                 self.is_complete = False
@@ -323,6 +322,7 @@ class _Walk:
             prefix, position = trail[: depth - 1], trail[depth - 1]
             labels = self.sources.labels(prefix)
             is_inside = depth < len(trail)
+            # A level that chooses nothing ends the walk outwards.
             if not labels.choice(position, is_inside=is_inside):
                 return
             found = labels.choosers_inside(position) if is_inside else labels.choosers(position)
@@ -341,6 +341,7 @@ class _Walk:
         """Look at a step that the value mentions, if its value is labelled; or at one whose end matters, if its end is."""
         labels, position = self.sources.labels(trail[:-1]), trail[-1]
         label = labels.ends[position] if of_end else labels.values[position]
+        # A step counts by its value or by its end, which other templates decide: each is looked at once.
         is_known = trail in self.ended if of_end else trail in self.valued
         if is_known or not label & _mask(trail):
             return
@@ -385,7 +386,7 @@ class _Walk:
                 prefix, position = trail[:depth], trail[depth]
                 place = self.sources.rank(prefix, position)
                 self.searches.append((prefix, depth, place, touch.resource, towards))
-                if depth + 1 < len(trail) and is_repeated(self.sources.body(prefix).steps[position]):
+                if depth + 1 < len(trail) and self.sources.body(prefix).steps[position].may_run_again:
                     # A plan that runs again gets what its last run has left.
                     self.searches.append((trail[: depth + 1], depth, None, touch.resource, towards))
 
@@ -394,6 +395,7 @@ class _Walk:
     ) -> None:
         """Look at the steps of a body before place `end` of its program order that may have left labelled data in a resource."""
         writers = self.sources.writers(prefix)
+        # Writers that an earlier search has seen are left out, so that all searches together are linear.
         begin = self.searched.get((prefix, shared, resource), 0)
         stop = len(writers) if end is None else bisect_left(writers, end, key=itemgetter(0))
         self.scanned += max(0, stop - begin)
@@ -426,13 +428,10 @@ class _Walk:
 
     def _look(self, prefix: Trail, position: int | None, template: Template, towards: Trail | None) -> None:
         body, formula = self.sources.body(prefix), template.formula
-        # In the plan's order, because sets have none and equal plans have equal answers.
-        for other in sorted(
-            body.position[id_] for id_ in {*formula.strict, *formula.lenient} if id_ in body.position
-        ):
+        for other in body.referred(template):
             self.visit((*prefix, other), towards)
         # `first(..)` tells whether its steps have ended with a value.
-        for other in sorted(body.position[id_] for id_ in formula.lenient if id_ in body.position):
+        for other in body.positions(formula.lenient):
             self.due.append(((*prefix, other), towards))
         if "inputs" in formula.names:
             for name in sorted(formula.inputs or body.inputs):

@@ -77,10 +77,9 @@ class Variation:
 
     def add_call(self, step: PlanStep, position: int, outer: Variation, touches: Iterable[Touch]) -> None:
         """Add what a `plan` step of another body, which touches some resources, makes differ in this one that it runs."""
-        is_again = step.repeat is not None or step.retries is not None or "for_each" in step.templates
-        self.is_repeated |= outer.is_repeated or is_again
+        self.is_repeated |= outer.is_repeated or step.may_run_again
         self.resources |= outer.resources
-        if is_again:
+        if step.may_run_again:
             self.resources |= {touch.resource for touch in touches if touch.writes}
         args = step.templates["args"]
         self.inputs |= {name for name in step.args if outer.has_inside(args.part(name), position)}
