@@ -60,17 +60,16 @@ def reciprocal_rank(ranked: Sequence[str], relevant: Iterable[str]) -> float:
     return next((1 / rank for rank, name in enumerate(ranked, 1) if name in wanted), 0.0)
 
 
-def ndcg(ranked: Sequence[str], relevant: Iterable[str], depth: int = DEPTH) -> float:
+def ndcg(ranked: Sequence[str], relevant: Iterable[str]) -> float:
     """Return the normalized discounted cumulative gain of the first documents; 0: nothing is relevant, or nothing of it is among them.
 
     Args:
         ranked: The names that were found, the best first.
         relevant: The names that should be found.
-        depth: How many of the first documents count.
     """
     wanted = frozenset(relevant)
-    gain = sum(1 / log2(rank + 1) for rank, name in enumerate(ranked[:depth], 1) if name in wanted)
-    best = sum(1 / log2(rank + 1) for rank in range(1, min(depth, len(wanted)) + 1))
+    gain = sum(1 / log2(rank + 1) for rank, name in enumerate(ranked[:DEPTH], 1) if name in wanted)
+    best = sum(1 / log2(rank + 1) for rank in range(1, min(DEPTH, len(wanted)) + 1))
     return gain / best if best else 0.0
 
 

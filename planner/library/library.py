@@ -7,25 +7,27 @@ A folder is read again for each task, so that a new plan is found immediately. A
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Literal, TypeAlias, cast
 
 from ...errors import ConfigError, InputRejected, PlanRejected
 from ...plans.format.saved import template_digest
-from ...plans.immutable import immutable
+from ...plans.immutable import frozen, immutable
 from ...plans.plan import Plan
 from ...plans.values import Json
 from .pattern import TaskPattern, own_words
 from .retrieval import ranked_by_words
 
 SUFFIXES = (".json", ".yaml", ".yml")
+NEAREST_MAX = 3
+"""Saved plans that a message names."""
+
 FILES_MAX = 2_000
 """Files of a folder that are read: each costs about a millisecond, for every task."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SavedPlan:
     """A plan under a name. `plan.task`, with `{input}` holes, is the pattern of the tasks that the plan answers."""
 
@@ -48,7 +50,7 @@ If the model could not be asked, nothing is known about the plan, and there is n
 """
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Use:
     """One time that a saved plan seemed to answer a task.
 
@@ -148,16 +150,10 @@ def ranked_plans(task: str, saved: Sequence[SavedPlan], inputs: Mapping[str, Jso
     return [*matched, *(each for each in near if all(each is not known for known in matched))]
 
 
-def nearest_tasks(task: str, saved: Sequence[SavedPlan], most: int = 3) -> list[SavedPlan]:
-    """Return the saved plans whose tasks share most words with a task, for messages.
-
-    Args:
-        task: The words.
-        saved: The plans to look at.
-        most: The most plans to return.
-    """
+def nearest_tasks(task: str, saved: Sequence[SavedPlan]) -> list[SavedPlan]:
+    """Return the saved plans whose tasks share most words with a task, for messages."""
     with_task = [each for each in saved if each.plan.task]
-    return ranked_by_words(task, with_task, lambda each: each.plan.task or "")[:most]
+    return ranked_by_words(task, with_task, lambda each: each.plan.task or "")[:NEAREST_MAX]
 
 
 def _listed(source: object) -> list[object]:
