@@ -17,14 +17,14 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, TypeAlias, cast
 from uuid import uuid4
 
 from ...errors import ConfigError, ToolError
 from ...plans.expressions.data_spans import NO_DATA, PromptData
 from ...plans.format.property_order import arranged
-from ...plans.immutable import immutable, record
+from ...plans.immutable import frozen, immutable, record
 from ...plans.program.program import AgentTurns
 from ...plans.reports.nearest import did_you_mean, listing
 from ...plans.values import Json, NotJson, canonical, digest, parse
@@ -74,7 +74,7 @@ _PROCESS = uuid4().hex
 Spec: TypeAlias = ModelSpec
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModelRequest:
     """A request to a model, before its alias is resolved.
 
@@ -113,7 +113,7 @@ class ModelRequest:
         return answer if self.finish is None else self.finish(answer)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModelReply:
     """A valid answer, the cost of all requests for it, and the model that gave it.
 
@@ -281,15 +281,7 @@ class Models:
             ModelError: `no-model` (a setting is missing), `refused`, `truncated`, `bad-output` (no valid answer after
                 all retries), or one of the codes in `errors.py`.
         """
-        try:
-            endpoints = self.resolve(request.alias)
-        except ConfigError as error:
-            raise ModelError(str(error), code="no-model") from error
-        try:
-            # A broken price table is found before the first request, and not after the money is spent.
-            assert self._clients.prices is not None
-        except ConfigError as error:
-            raise ModelError(str(error), code="no-model") from error
+        endpoints = self._asked(request.alias)
         tally = _Tally.start(timeout_s, endpoints)
         try:
             return await self._first_of(endpoints, request, tally, listener)
@@ -330,6 +322,15 @@ class Models:
             tally.settle(error)
             raise
         return Judgement(refusal, tally.usage, tally.verdicts())
+
+    def _asked(self, alias: str) -> tuple[Endpoint, ...]:
+        """Return the endpoints of a request. Raises: ModelError (`no-model`)."""
+        try:
+            # A broken price table is found before the first request, and not after the money is spent.
+            assert self._clients.prices is not None
+            return self.resolve(alias)
+        except ConfigError as error:
+            raise ModelError(str(error), code="no-model") from error
 
     async def _first_of(
         self,
@@ -424,11 +425,7 @@ class Models:
                 continue
             messages = judge.messages(value, question.text)
             wanted = ModelRequest(judge.model or request.alias, messages, judge.schema, retries=1)
-            try:
-                endpoints = self.resolve(wanted.alias)
-            except ConfigError as error:
-                raise ModelError(str(error), code="no-model") from error
-            reply = await self._first_of(endpoints, wanted, tally)
+            reply = await self._first_of(self._asked(wanted.alias), wanted, tally)
             refusal = judge.refusal(cast("Mapping[str, Json]", reply.value))
             tally.note_guards([guard], refusal)
             if refusal is not None:
