@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import Any, Literal, ParamSpec, TypeAlias, TypedDict, TypeVar, cast, get_args
 
 from ..errors import ConfigError
+from ..lazy_imports import late_pattern
 from ..plans.checker.flow.secrecy import MODEL
 from ..plans.durations import parse_count, parse_duration, parse_rate
 from ..plans.reports.nearest import nearest
@@ -33,7 +34,7 @@ Isolation = Literal["thread", "process", "inline"]
 Results = Literal["enforce", "warn", "learn"]
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
-QUEUE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+QUEUE = late_pattern(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 RETRIES_MAX = 1000  # more is a loop that was meant to be a `repeat` or a schedule
 
 P = ParamSpec("P")
