@@ -13,12 +13,12 @@ The tree is plain state: the machine moves it, and nothing here decides about a 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NewType, TypeAlias, cast
 
+from ..lazy_imports import late_pattern
 from ..plans.expressions.data_spans import NO_DATA, PromptData, Span, data_indices
 from ..plans.expressions.formula import Formula
 from ..plans.expressions.operators import kind_of
@@ -551,7 +551,7 @@ def mismatch_kind(tool: str, sentence: str) -> str:
     return f"{tool} {_INDEX.sub('[]', sentence.partition(', found ')[0])}"
 
 
-_INDEX: Final = re.compile(r"\[\d+\]")
+_INDEX: Final = late_pattern(r"\[\d+\]")
 
 
 def request_of(ask: AskModel, scope: Mapping[str, Json | Skipped]) -> tuple[Json, PromptData]:
@@ -582,7 +582,17 @@ def shown_to_person(action: AskPerson, call: CanonicalValue) -> CanonicalValue:
 
 
 def evaluate_bool(formula: Formula, scope: Mapping[str, Json | Skipped], where: str) -> bool:
-    """Return a condition's value. Raises: EvaluationError: also if it is no boolean. RefersToSkipped."""
+    """Return a condition's value.
+
+    Args:
+        formula: The condition.
+        scope: What it sees.
+        where: The key that has it, for the message: `when`, `until`.
+
+    Raises:
+        EvaluationError: It has no value, or one that is no boolean.
+        RefersToSkipped: It refers to a skipped step.
+    """
     value = formula.evaluate(scope)
     if not isinstance(value, bool):
         raise EvaluationError("not-a-bool", f"`{where}` needs a boolean, found {kind_of(value)}")

@@ -317,7 +317,13 @@ class AgentLoop:
 
 
 def frame_of(codes: Sequence[StepCode], iteration: Iteration, policies: Mapping[str, CallPolicy]) -> Frame:
-    """Return a frame below an iteration that runs these steps, none of which waits for another."""
+    """Return a frame below an iteration that runs these steps, none of which waits for another.
+
+    Args:
+        codes: The steps.
+        iteration: Around them.
+        policies: Tool -> how its calls are treated.
+    """
     steps, order = tuple(codes), tuple(range(len(codes)))
     program = Program(iteration.item.node.frame.program.plan, steps, order, None, {}, Waits.of(steps))
     return Frame(program, policies_of(program, policies), {}, prefix=f"{iteration.path}/", owner=iteration)

@@ -8,13 +8,13 @@ handles it. If nobody drives the run, this module records the decision in the jo
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Literal, Protocol, TypeAlias, cast
 from weakref import WeakValueDictionary
 
 from ...errors import DECIDED, OWN_RUN, InputRejected, ToolError
+from ...lazy_imports import late_pattern
 from ...plans.format.shape import describe
 from ...plans.immutable import immutable, record
 from ...plans.program.program import ENDORSED, AskPerson, CallTool
@@ -62,7 +62,7 @@ from .planning import Planning, answers_in, question_in
 from .request import as_json, attempt_of, edit_of, expect_small, reason_of, run_of, step_of
 from .run import Run
 
-PART: Final = re.compile(r"[\[#/]")  # the marks after which a path goes into a part of a step
+PART: Final = late_pattern(r"[\[#/]")  # the marks after which a path goes into a part of a step
 About: TypeAlias = Literal["call", "outcome"]
 VERDICTS: Final[Mapping[str, About]] = {
     "approve": "call",
@@ -181,18 +181,9 @@ class Asked:
         ]
         if not waiting:
             return [ruling]  # refused later, with a list of the leaves that do wait
-        if (
-            ruling.attempt is not None
-            or ruling.verdict in ("done", "answer")
-            or (ruling.verdict == "approve" and ruling.given)
-        ):
-            what = (
-                "attempt"
-                if ruling.attempt is not None
-                else "edit"
-                if ruling.verdict == "approve"
-                else ruling.verdict
-            )
+        own = {"attempt": ruling.attempt is not None, "edit": ruling.verdict == "approve" and ruling.given}
+        own |= {each: ruling.verdict == each for each in ("done", "answer")}
+        if what := next((name for name, is_given in own.items() if is_given), None):
             raise InputRejected(f"'{what}' applies to one call only; name the call: {listing(waiting)}")
         # Parts that are decided are left alone: repeating "approve all" after some single decisions must not conflict with them.
         decided = {key.step for key in self.pending if key.about == ruling.about}
