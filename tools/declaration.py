@@ -361,9 +361,10 @@ def _retry_on(given: _Given) -> tuple[type[BaseException], ...] | Callable[[Base
         if all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
             return cast("tuple[type[BaseException], ...]", kinds)
     # A class is callable too, and a class that is no exception is a mistake.
-    elif callable(value) and not isinstance(value, type):
-        return cast("Callable[[BaseException], bool]", value)
-    raise given.fault("retry_on", "exception classes, or a function from an exception to a bool", repr(value))
+    elif callable(chosen := given.get("retry_on")) and not isinstance(chosen, type):
+        return cast("Callable[[BaseException], bool]", chosen)
+    found = f"{given.get('retry_on')!r}"
+    raise given.fault("retry_on", "exception classes, or a function from an exception to a bool", found)
 
 
 def _version(given: _Given) -> str | None:
