@@ -366,6 +366,7 @@ def first_iteration_of(item: Item) -> StepPath:
     return StepPath(f"{item.path}#0")
 
 
+# From the tree, not from the path: a path has the ids of steps, and a renamed step asks for the same sample as before.
 def sample_of(iteration: Iteration) -> tuple[int, ...]:
     """Return the number of the sample that a leaf asks for: item index and iteration, also of the items around a sub-plan."""
     found: tuple[int, ...] = (iteration.item.index or 0, iteration.number)

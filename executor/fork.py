@@ -218,6 +218,8 @@ class Fork:
             return self.is_kept(path) and self.settled.get(path) == args
         return not self.is_affected(path) and self.settled.get(path) == args
 
+    # A refused result is the one failure that is no licence to call again: the world has changed already, whatever became of the step.
+
     def is_kept(self, path: str) -> bool:
         """Whether the parent's failure stands for a write, affected or not: the call is done, and only its result was refused.
 
@@ -280,6 +282,7 @@ class Fork:
             call: Its arguments.
             defaults: Arguments that the tool takes where a call gives none.
         """
+        # Asked only of a model's patch: a person who edits a plan may mean two equal payments, and a model may have copied one by mistake.
         if not self.may_repeat(path) or tool not in self.done_writes or self.settled.get(path) == call.digest:
             return None
         run = self.done_writes[tool].get(complete_digest(call, defaults))
@@ -773,6 +776,7 @@ def steps_of_inputs(program: Program, before: Mapping[str, Json], after: Mapping
     ]
 
 
+# By names alone, without evaluating: a formula that mentions an input may yield the same value all the same, and then the usual reuse finds it.
 def _mentions(formula: Any, names: set[str]) -> bool:  # noqa: ANN401  # a Formula or None
     if formula is None or "inputs" not in formula.names:
         return False
@@ -823,6 +827,7 @@ def retry_of(
         inherited: The outcomes of the parent's calls, by path.
         past_writes: See `Fork`.
     """
+    # A retry keeps cone and `holds` of the parent: whatever waited for a person there, and was not reached, waits here as well.
     before = machine.fork
     asked = dict(past_writes)
     for path, args in before.settled.items():

@@ -222,6 +222,7 @@ class Caller:
         tool, far = _tool_of(call), cast("FarCalls", self._far)
         context = call.context = self._context(call, tool, CallBlobs({}))
         outcome = await far.follow(call, tool, context)
+        # What does no harm twice is made again. A write is not: a worker may have made it, and the queue may have forgotten it since.
         if outcome is None and not call.is_write:
             return await self._make_far(call)
         if outcome is None:
@@ -308,6 +309,7 @@ class Caller:
         """Write the files that a call has saved to the store, before its result is recorded; return the outcome."""
         if call.blobs is None or not isinstance(outcome, Returned):
             return outcome
+        # Before the record of the result: no record may name bytes that are not in the store.
         try:
             await keep_files(self._facilities.store, call.blobs, self._facilities.clock.now)
         except ToolError as fault:

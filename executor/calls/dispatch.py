@@ -187,6 +187,7 @@ def dispatch(
         return voided
     if (intervention := flow_policy.find_intervention(command, machine)) is not None:
         return intervention
+    # Arguments that do not fit are a failure of the step, not of the run: `on_error` may handle it, as it would a failed call.
     try:
         return preparation.prepare(command)
     except ToolError as fault:

@@ -34,6 +34,7 @@ CHILDREN_TOLD: Final = 3  # children that a run is kept for, as far as they are 
 EVERYTHING: Final = "*"  # no resource: the sum of all, which a read of "world" depends on
 
 
+# What others need to know of an owner stands in its name, because a dead process answers no questions, and its row may be gone.
 @immutable
 class OwnerName:
     """The parts of an owner's name.
@@ -199,6 +200,8 @@ class StoredObject:
 NO_OBJECTS: Final[Mapping[str, StoredObject | None]] = {}
 
 
+# A batch says everything that one commit has to make true, so that a store needs no second statement about the run: whoever reads the row, the due
+# time, the open writes or the notices sees them as they were with the last record.
 @immutable
 class Batch:
     """What one flush of a journal makes durable, all or nothing.
@@ -239,6 +242,8 @@ class Batch:
     objects: Mapping[str, StoredObject | None] = field(default_factory=lambda: NO_OBJECTS)
 
 
+# A result is trusted in later runs, where no journal of its own run stands behind it. So its row has a digest over everything that decides whether it
+# is reused, and a row without one, or with another one, stands for no call.
 @record
 class Reusable:
     """A result that may stand for a later call with the same key. Nobody changes it.
@@ -416,6 +421,7 @@ class ReuseEntries:
     objects: Mapping[str, StoredObject | None] = field(default_factory=lambda: NO_OBJECTS)
 
 
+# Of all runs of a commit together: their keys are inserted in one order, and the index is touched once for each page, not once for each run.
 def merged_reuse(batches: Sequence[Batch]) -> ReuseEntries | None:
     """Return what calls leave in some batches, in their order; `None`: nothing."""
     found = [batch.reuse for batch in batches if batch.reuse is not None]
@@ -1033,6 +1039,7 @@ async def read_values(store: Store, digests: Sequence[str]) -> Mapping[str, byte
     Raises:
         StoreError: The bytes of one have another digest.
     """
+    # Compared here, for all readers: a value decides what a replay concludes, and a changed byte must be an error and not another conclusion.
     found: dict[str, bytes] = dict(await store.find_values(digests)) if digests else {}
     for name, data in found.items():
         if digest(data) != name:
@@ -1063,6 +1070,7 @@ async def _joined(store: Store, name: str) -> bytes | None:
     return b"".join(parts)
 
 
+# `temporary`, though this process cannot write any more: the run itself goes on elsewhere, and whoever asks for it again is answered.
 def fenced(run_id: str, owner: str | None) -> StoreError:
     """Return the error for a process that has lost a run; it names the present owner."""
     named = f", {OwnerName.of(owner)}" if owner is not None else ""
