@@ -8,7 +8,7 @@ Args:
             take_over: Take the run from a process that drives it and hangs.
         '''
 
-A parameter with a default is an option, another one is an argument; `name (METAVAR): help` under `Args` is its line in the help. Only a short
+The function returns an exit code, or nothing if it succeeds. A parameter with a default is an option, another one is an argument; `name (METAVAR): help` under `Args` is its line in the help. Only a short
 name, bounds or another spelling need a `typer.Option` in the annotation. The decorator makes the function that typer sees: the command's own
 parameters, then the shared options that `uses` names, then `--json`. When the command is called, the shared options become an `Invocation`,
 and a coroutine function is run in an event loop.
@@ -156,28 +156,26 @@ def login_name() -> LoginName:
         return LoginName()
 
 
-class HelpedCommand(TyperCommand):
-    """A command whose example is broken for the width of the help."""
+class _WithExample:
+    """A help whose example is broken for the width of the help."""
+
+    epilog: str | None
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401, ARG002  # typer's own
         """Write the example."""
-        _write_example(self.epilog, formatter)
+        if text := self.epilog:
+            formatter.write_paragraph()
+            with formatter.indentation():
+                lines = wrapped(text.removeprefix(UNFILLED), formatter.width - formatter.current_indent)
+                formatter.write_text(f"{UNFILLED}{lines}")
 
 
-class HelpedGroup(TyperGroup):
-    """The same for a group of commands."""
-
-    def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401, ARG002  # typer's own
-        """Write the example."""
-        _write_example(self.epilog, formatter)
+class HelpedCommand(_WithExample, TyperCommand):
+    """A command."""
 
 
-def _write_example(text: str | None, formatter: Any) -> None:  # noqa: ANN401  # typer's formatter
-    if text:
-        formatter.write_paragraph()
-        with formatter.indentation():
-            lines = wrapped(text.removeprefix(UNFILLED), formatter.width - formatter.current_indent)
-            formatter.write_text(f"{UNFILLED}{lines}")
+class HelpedGroup(_WithExample, TyperGroup):
+    """A group of commands."""
 
 
 class CommandGroup:

@@ -131,6 +131,10 @@ class SecretTable(_Table):
     keyring: Text | None = None
     tools: Annotated[tuple[Text, ...], BeforeValidator(_listed)] = ()
 
+    def beside(self, folder: Path) -> SecretTable:
+        """Return the table with its file, which is relative to a folder, as a path from there."""
+        return self.model_copy(update={"file": str(folder / self.file)}) if self.file else self
+
 
 class WebhookTable(_Table):
     """One endpoint of the file that is told of runs: the arguments of `Webhook`, which checks them."""
@@ -145,11 +149,10 @@ class WebhookTable(_Table):
 
     def beside(self, folder: Path) -> WebhookTable:
         """Return the table with its files, which are relative to a folder, as paths from there."""
-        found = {"secret": self.secret, "previous_secret": self.previous_secret}
+        old = self.previous_secret
         moved = {
-            name: each.model_copy(update={"file": str(folder / each.file)})
-            for name, each in found.items()
-            if each is not None and each.file
+            "secret": self.secret.beside(folder),
+            "previous_secret": None if old is None else old.beside(folder),
         }
         return self.model_copy(update=moved)
 
@@ -383,10 +386,7 @@ def _read_file(file: Path) -> Settings:
     if settings.openapi:
         beside["openapi"] = {name: each.beside(file.parent) for name, each in settings.openapi.items()}
     if "secrets" in given and settings.secrets != "environment":
-        beside["secrets"] = {
-            name: each.model_copy(update={"file": str(file.parent / each.file)} if each.file else {})
-            for name, each in settings.secrets.items()
-        }
+        beside["secrets"] = {name: each.beside(file.parent) for name, each in settings.secrets.items()}
     return settings.model_copy(update=beside)
 
 

@@ -120,7 +120,7 @@ class Invocation:
         return self._toolset
 
     def perform(self, work: Callable[..., Any], given: Mapping[str, Any], *, loads_tools: bool) -> int:
-        """Call a command and return its exit code.
+        """Call a command and return its exit code: 0 if it returns none.
 
         Args:
             work: The command; a coroutine function is run in an event loop.
@@ -132,10 +132,10 @@ class Invocation:
             gc.unfreeze()
             gc.enable()
         if not inspect.iscoroutinefunction(work):
-            return int(work(self, **given))
+            return work(self, **given) or Exit.OK
         if loads_tools and self.server is None:
             _ = self.toolset
-        return drive(lambda: work(self, **given))
+        return drive(lambda: work(self, **given)) or Exit.OK
 
     def answer(
         self, found: Documented | Mapping[str, Any], text: str | None = None, *, is_data: bool = False
@@ -490,11 +490,12 @@ def _webhooks(settings: Settings) -> list[Webhook]:
     for name, table in settings.webhooks.items():
         old = table.previous_secret
         with _entry_named(settings, "webhooks", name):
-            secrets = {
+            given: dict[str, Any] = {
+                **dict(table),
                 "secret": Secret(**table.secret.model_dump()),
                 "previous_secret": Secret(**old.model_dump()) if old is not None else None,
             }
-            made.append(Webhook(name=name, **{**dict(table), **secrets}))
+            made.append(Webhook(name=name, **given))
     return made
 
 

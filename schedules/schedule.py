@@ -288,7 +288,9 @@ def new_schedule(name: object, plan: object, now: float, given: Mapping[str, Any
         priority=_priority_of(given.get("priority")),
         time_input=_text_of("time_input", given.get("time_input")),
         catch_up=cast("CatchUp", _one_of("catch_up", given.get("catch_up"), get_args(CatchUp), "latest")),
-        catch_up_max=_count_of(given.get("catch_up_max")),
+        catch_up_max=CATCH_UP_DEFAULT
+        if (most := given.get("catch_up_max")) is None
+        else count_of("catch_up_max", most, least=1, most=CATCH_UP_MAX),
         overlap=cast("Overlap", _one_of("overlap", given.get("overlap"), get_args(Overlap), "skip")),
         start=start,
         paused=bool(given.get("paused")),
@@ -336,16 +338,6 @@ def _one_of(name: str, given: object, known: tuple[str, ...], default: str) -> s
     if given not in known:
         raise InputRejected(f"{name}: expected one of {', '.join(known)}, found {given!r:.80}")
     return str(given)
-
-
-def _count_of(given: object) -> int:
-    if given is None:
-        return CATCH_UP_DEFAULT
-    if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= CATCH_UP_MAX:
-        raise InputRejected(
-            f"catch_up_max: expected an integer from 1 to {CATCH_UP_MAX}, found {given!r:.80}"
-        )
-    return given
 
 
 def _text_of(name: str, given: object) -> str | None:

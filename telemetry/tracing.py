@@ -313,6 +313,7 @@ class _RunSpans:
         """Return the open span of a step, or begin it under the span of what it is a part of."""
         span = self._steps.get(path)
         if span is None:
+            # The first event of a step may be that of an item or of an inner step, so the spans above it begin with it.
             above = _above(path)
             context = (
                 self._context
@@ -344,6 +345,7 @@ class _RunSpans:
         """Return the open attempt of a step, or begin it: an event may come before or after the call itself."""
         attempt = self._attempts.get(step)
         if attempt is None:
+            # A call that never waits is journaled only when it has ended (`CallMade`); its span then begins in the past.
             tool = self._run.tool_of(step)
             of_tool = {OPERATION: "execute_tool", TOOL: tool, "gen_ai.tool.type": "function"} if tool else {}
             span = self._telemetry.tracer.start_span(
@@ -381,6 +383,7 @@ class _RunSpans:
             _set_failed(span, code, message if has_contents else "")
         if has_contents and result and attempt.tool is not None:
             span.set_attribute(RESULT, _cut(result.decode("utf-8", "replace")))
+        # The attempt may have begun by the machine's clock, and the event has the journal's time: no span ends before it begins.
         span.end(max(now, attempt.begun))
         self._telemetry.calls.record(
             max(0, now - attempt.begun) / 1e9,

@@ -222,7 +222,8 @@ def read_recording(path: str | Path) -> list[Exchange]:
     try:
         head, _, lines = text.partition("\n")
         if head.strip() == '{"recording": 1}':
-            entries: Json = [json.loads(line) for line in lines.splitlines() if line.strip()]
+            # Not `splitlines`, which also splits at characters that JSON texts may hold as they are (U+2028, U+0085).
+            entries: Json = [json.loads(line) for line in lines.split("\n") if line.strip()]
             return exchanges_of({"recording": FORMAT, "exchanges": entries})
         document: Json = json.loads(text)
         return exchanges_of(document)

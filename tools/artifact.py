@@ -21,23 +21,10 @@ MEDIA_TYPE = "application/octet-stream"
 """What is known of bytes that nothing else is known of."""
 
 
-_OF_FILES: Final = frozenset(
-    {
-        "bytes",
-        "content",
-        "data",
-        "download",
-        "open",
-        "path",
-        "read",
-        "read_bytes",
-        "read_text",
-        "save",
-        "to_file",
-        "url",
-        "write",
-    }
-)
+_OF_FILES: Final = frozenset({
+    "bytes", "content", "data", "download", "open", "path", "read", "read_bytes", "read_text", "save",
+    "to_file", "url", "write",
+})  # fmt: skip
 """What people ask an artifact for, who take it for a file."""
 
 

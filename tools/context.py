@@ -24,6 +24,7 @@ from ..plans.signature import Effect
 from ..plans.values import Json, digest
 from .failures import recorded, text_of, writable
 from .logbook import open_log
+from .resources import key_of
 
 T = TypeVar("T", float, str)
 
@@ -305,8 +306,6 @@ class Context:
             if name in self.injected:
                 found[name] = self.injected[name]
             elif isinstance(given := self._resources, Mapping):
-                from .resources import key_of  # noqa: PLC0415  # it knows this module
-
                 found[name] = self.resource(key_of(each, given) or each)
             else:
                 raise ConfigError(

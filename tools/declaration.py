@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, cast, get_args
+from typing import Any, Literal, ParamSpec, TypeAlias, TypedDict, TypeVar, cast, get_args
 
 from ..errors import ConfigError
 from ..plans.checker.flow.secrecy import MODEL
@@ -36,6 +36,7 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 QUEUE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 RETRIES_MAX = 1000  # more is a loop that was meant to be a `repeat` or a schedule
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -237,10 +238,21 @@ def results_of(where: str, given: object) -> Results | None:
     """Return what becomes of a result that does not fit its type; `None`: not said. Raises: ConfigError: it is none of the three words."""
     if given is None or given in get_args(Results):
         return cast("Results | None", given)
-    known = ", ".join(f'"{each}"' for each in get_args(Results))
-    raise ConfigError(
-        f"{where}results: expected one of {known}, found {given!r}{_nearest(given, get_args(Results))}"
-    )
+    raise word_fault(f"{where}results", given, get_args(Results))
+
+
+def word_fault(where: str, given: object, known: Sequence[str]) -> ConfigError:
+    """Return the error for a setting that is none of some words; it has the nearest of them."""
+    listed = ", ".join(f'"{each}"' for each in known)
+    return ConfigError(f"{where}: expected one of {listed}, found {given!r}{_nearest(given, known)}")
+
+
+def parsed(where: str, parse: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return what a parser makes of a setting. Raises: ConfigError: the parser refuses it; the message has its words."""
+    try:
+        return parse(*args, **kwargs)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from error
 
 
 class _Given:
@@ -256,12 +268,11 @@ class _Given:
     def fault(self, key: str, expected: str, found: str) -> ConfigError:
         return ConfigError(f"{self.where}: {key}: expected {expected}, found {found}")
 
-    def one_of(self, key: str, known: Iterable[str], default: str) -> str:
-        value, known = self.options.get(key, default), list(known)
+    def one_of(self, key: str, known: Sequence[str], default: str) -> str:
+        value = self.options.get(key, default)
         if isinstance(value, str) and value in known:
             return str(value)
-        listed = ", ".join(f'"{each}"' for each in known)
-        raise self.fault(key, f"one of {listed}", f"{value!r}{_nearest(value, known)}")
+        raise word_fault(f"{self.where}: {key}", value, known)
 
     def flag(self, key: str) -> bool:
         value = self.options.get(key, False)
@@ -277,22 +288,13 @@ class _Given:
 
     def count(self, key: str, low: int, high: int | None) -> int | None:
         value = self.options.get(key)
-        if value is None:
-            return None
-        try:
-            return parse_count(value, low, high)
-        except ValueError as error:
-            raise ConfigError(f"{self.where}: {key}: {error}") from error
+        return None if value is None else parsed(f"{self.where}: {key}", parse_count, value, low, high)
 
     def above_zero(self, key: str, parse: Callable[[object], float]) -> float | None:
         value = self.options.get(key)
         if value is None:
             return None
-        try:
-            amount = parse(value)
-        except ValueError as error:
-            raise ConfigError(f"{self.where}: {key}: {error}") from error
-        if amount <= 0:
+        if (amount := parsed(f"{self.where}: {key}", parse, value)) <= 0:
             raise self.fault(key, "more than zero", f"{value!r}; leave it out for no limit")
         return amount
 
@@ -358,13 +360,9 @@ def _retry_on(given: _Given) -> tuple[type[BaseException], ...] | Callable[[Base
         if all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
             return cast("tuple[type[BaseException], ...]", kinds)
     # A class is callable too, and a class that is no exception is a mistake.
-    elif callable(chosen := given.get("retry_on")) and not isinstance(chosen, type):
-        return cast("Callable[[BaseException], bool]", chosen)
-    raise given.fault(
-        "retry_on",
-        "exception classes, or a function from an exception to a bool",
-        f"{given.get('retry_on')!r}",
-    )
+    elif callable(value) and not isinstance(value, type):
+        return cast("Callable[[BaseException], bool]", value)
+    raise given.fault("retry_on", "exception classes, or a function from an exception to a bool", repr(value))
 
 
 def _version(given: _Given) -> str | None:

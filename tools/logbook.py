@@ -286,10 +286,7 @@ MASKED_LENGTH_MIN: Final = 4
 
 def masked_text(text: str, secrets: Mapping[str, str]) -> str:
     """Return a text with each of these secrets (name -> value) masked, also where it is escaped inside quotes."""
-    for name, secret in _longest_first(secrets):
-        for form in spellings_of(secret):
-            text = text.replace(form, _expression(name))
-    return text
+    return _replaced(text, {name: spellings_of(secret) for name, secret in _longest_first(secrets)})
 
 
 def masked_value(data: bytes, secrets: Mapping[str, str]) -> bytes:
@@ -304,10 +301,7 @@ def masked_value(data: bytes, secrets: Mapping[str, str]) -> bytes:
 def _masked(value: Json, sought: Mapping[str, Sequence[str]]) -> Json:
     match value:
         case str():
-            for name, forms in sought.items():
-                for form in forms:
-                    value = value.replace(form, _expression(name))
-            return value
+            return _replaced(value, sought)
         # A number that is a secret, such as a PIN, becomes text too: the result does not fit its type then, but shows nothing.
         case int() | float() if not isinstance(value, bool):
             return next((_expression(name) for name, forms in sought.items() if str(value) in forms), value)
@@ -317,6 +311,13 @@ def _masked(value: Json, sought: Mapping[str, Sequence[str]]) -> Json:
             return {str(_masked(key, sought)): _masked(item, sought) for key, item in value.items()}
         case _:
             return value
+
+
+def _replaced(text: str, sought: Mapping[str, Sequence[str]]) -> str:
+    for name, forms in sought.items():
+        for form in forms:
+            text = text.replace(form, _expression(name))
+    return text
 
 
 def _longest_first(secrets: Mapping[str, str]) -> list[tuple[str, str]]:

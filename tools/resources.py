@@ -127,10 +127,9 @@ class Resource(Generic[T]):
     @cached_property
     def is_async(self) -> bool:
         """Whether it is opened on the event loop, and not on a thread."""
-        plain = inspect.unwrap(self.fn)
-        if inspect.isasyncgenfunction(plain) or inspect.iscoroutinefunction(plain):
+        if self.kind in ("async generator", "async function"):
             return True
-        if inspect.isgeneratorfunction(plain):
+        if self.kind == "generator":
             return False
         made = self.fn if isinstance(self.fn, type) else self._hints.get("return")
         if (typing.get_origin(made) or made) in _ASYNC_FORMS:
@@ -198,7 +197,7 @@ class Resource(Generic[T]):
             elif each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD):
                 raise ConfigError(
                     f"{self.where}: parameter '{each.name}': expected a resource, a Context, or a default; found "
-                    f"{_spelled(hints.get(each.name))}, which no resource here gives"
+                    f"{spelled(hints.get(each.name))}, which no resource here gives"
                 )
         return found
 
@@ -209,21 +208,15 @@ class Resource(Generic[T]):
 
     @property
     def _hints(self) -> dict[str, Any]:
-        return typing.get_type_hints(inspect.unwrap(self.fn), localns=self._names, include_extras=True)
-
-    @property
-    def _names(self) -> dict[str, Any]:
-        from .context import Context  # noqa: PLC0415  # it knows this module
-
-        # As of tools: a module may import `Context` only for type checkers. Its own name counts, if it has one.
-        known = getattr(inspect.unwrap(self.fn), "__globals__", {})
-        return {**({} if "Context" in known else {"Context": Context}), **self._local}
+        return typing.get_type_hints(
+            inspect.unwrap(self.fn), localns=names_for(self.fn, self._local), include_extras=True
+        )
 
     @property
     def _init_hints(self) -> dict[str, Any]:
         made = cast("Any", self.fn).__init__
         return (
-            typing.get_type_hints(made, localns=self._names, include_extras=True)
+            typing.get_type_hints(made, localns=names_for(self.fn, self._local), include_extras=True)
             if inspect.isfunction(made)
             else {}
         )
@@ -300,6 +293,15 @@ def resource_of(wanted: object) -> Resource[Any] | None:
     return _CLASSES.get(wanted) if isinstance(wanted, type) else None
 
 
+def names_for(fn: Callable[..., Any], local: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the names in which the annotations of a function are resolved, beside those of its module."""
+    from .context import Context  # noqa: PLC0415  # it knows this module
+
+    # A module may import `Context` only for type checkers. Its own name counts, if it has one.
+    known = getattr(inspect.unwrap(fn), "__globals__", {})
+    return {**({} if "Context" in known else {"Context": Context}), **local}
+
+
 def in_scope(fn: Callable[..., Any], local: Mapping[str, Any]) -> tuple[Resource[Any], ...]:
     """Return the resources that a function's module, or the function around it, has names for; each once."""
     names = getattr(inspect.unwrap(fn), "__globals__", None)
@@ -338,10 +340,10 @@ def find_resource(
     found = [each for each in scope if _gives(each, annotation)]
     found = [each for each in found if each.name == name] or found
     if len(found) > 1:
-        spelled, first = _spelled(annotation), found[0].name
+        type_name, first = spelled(annotation), found[0].name
         raise ConfigError(
-            f"{where}: expected one resource that gives {spelled}, found {listing([each.name for each in found])}; name the one that is "
-            f"meant: Annotated[{spelled}, {first}]"
+            f"{where}: expected one resource that gives {type_name}, found {listing([each.name for each in found])}; name the one that is "
+            f"meant: Annotated[{type_name}, {first}]"
         )
     return found[0] if found else None
 
@@ -403,7 +405,8 @@ def _gives(one: Resource[Any], annotation: Any) -> bool:
         return False
 
 
-def _spelled(annotation: Any) -> str:
+def spelled(annotation: Any) -> str:
+    """Return an annotation as messages write it."""
     return annotation.__name__ if isinstance(annotation, type) else str(annotation)
 
 

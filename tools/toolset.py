@@ -25,7 +25,7 @@ from ..errors import ConfigError
 from ..plans.reports.nearest import did_you_mean, listing
 from ..plans.signature import Effect
 from ..plans.values import Json
-from .declaration import Results, Trust, results_of
+from .declaration import Results, Trust, results_of, word_fault
 from .provider import is_address
 from .tool import Tool
 
@@ -169,8 +169,7 @@ class Toolset:
             ConfigError: It is no trust.
         """
         if trust not in get_args(Trust):
-            known = ", ".join(f'"{each}"' for each in get_args(Trust))
-            raise ConfigError(f"default_trust: expected one of {known}, found {trust!r}")
+            raise word_fault("default_trust", trust, get_args(Trust))
         return self if trust == "trusted" else Toolset(tool.untrusted_unless_stated for tool in self)
 
     def with_default_results(self, results: Results | None) -> Toolset:

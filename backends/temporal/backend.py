@@ -22,7 +22,7 @@ from temporalio.common import Priority, WorkflowIDConflictPolicy, WorkflowIDReus
 from temporalio.envconfig import ClientConfigProfile
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import GrpcCompression, RPCError, RPCStatusCode
 
 from ...errors import ConfigError, InputRejected, RunNotFound, ServerError, StoreError
 from . import workflow
@@ -393,7 +393,9 @@ def _connection(address: TemporalAddress) -> dict[str, Any]:
     except (RuntimeError, ValueError, OSError) as fault:
         raise ConfigError(f"backend: Temporal's configuration cannot be read: {fault}") from fault
     found.pop("target_host", None)
-    return {**found, "namespace": address.namespace, "runtime": _runtime()}
+    # The SDK compresses by itself. Messages are a few hundred bytes of ids, so it costs both sides more than the network saves.
+    plain = {"grpc_compression": GrpcCompression.NONE}
+    return {**found, **plain, "namespace": address.namespace, "runtime": _runtime()}
 
 
 @cache

@@ -118,6 +118,7 @@ class Driving:
         self._drive = drive
         self._runs: set[str] = set()
         self._told: set[str] = set()  # runs that cannot go on here, of which the log was told
+        self._stopping: asyncio.Future[None] | None = None
 
     @activity.defn(name=DRIVE)
     async def attempt(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -153,11 +154,9 @@ class Driving:
         if cancels:
             await self._host.cancel(run_id)
         driving = asyncio.ensure_future(self._drive(run_id))
-        stopping = asyncio.ensure_future(activity.wait_for_worker_shutdown())
-        try:
-            await self._watched(run_id, driving, stopping)
-        finally:
-            stopping.cancel()
+        if self._stopping is None:  # one for all attempts: it lasts as long as the worker
+            self._stopping = asyncio.ensure_future(activity.wait_for_worker_shutdown())
+        await self._watched(run_id, driving, self._stopping)
         if driving.cancelled():
             raise later(f"run {run_id} was parked: its worker stops", "parked", AT_ONCE_S)
         return driving.result()

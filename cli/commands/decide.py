@@ -6,6 +6,7 @@ A decision is recorded and nothing more: the process that drives the run continu
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ..remote import AnyEngine
 
 commands = CommandGroup()
+_decision = partial(commands.command, uses=TOOLS_AND_STORE, loads_tools=False, at_server=True)
 
 By = Annotated[
     str | None, typer.Option("--by", metavar="NAME", help="Who decides; default: your login name.")
@@ -36,9 +38,7 @@ Attempt = Annotated[
 ]
 
 
-@commands.command(
-    uses=TOOLS_AND_STORE, loads_tools=False, at_server=True, example="run_be40097b6b473dae paid --by ann"
-)
+@_decision(example="run_be40097b6b473dae paid --by ann")
 async def approve(
     invocation: Invocation,
     run_id: RunId,
@@ -65,12 +65,7 @@ async def approve(
     )
 
 
-@commands.command(
-    uses=TOOLS_AND_STORE,
-    loads_tools=False,
-    at_server=True,
-    example="run_be40097b6b473dae who '\"ann\"' --by joe",
-)
+@_decision(example="run_be40097b6b473dae who '\"ann\"' --by joe")
 async def answer(
     invocation: Invocation, run_id: RunId, step: StepPath, value: str, by: By = None, attempt: Attempt = None
 ) -> int:
@@ -96,12 +91,7 @@ async def answer(
     )
 
 
-@commands.command(
-    uses=TOOLS_AND_STORE,
-    loads_tools=False,
-    at_server=True,
-    example="run_be40097b6b473dae paid --by ann --reason 'paid last week'",
-)
+@_decision(example="run_be40097b6b473dae paid --by ann --reason 'paid last week'")
 async def deny(
     invocation: Invocation,
     run_id: RunId,
@@ -123,11 +113,8 @@ async def deny(
     )
 
 
-@commands.command(
-    uses=TOOLS_AND_STORE,
-    loads_tools=False,
-    at_server=True,
-    example='run_be40097b6b473dae \'paid[0]=approve\' \'paid[1]={"deny": true, "reason": "paid last week"}\' --by ann',
+@_decision(
+    example='run_be40097b6b473dae \'paid[0]=approve\' \'paid[1]={"deny": true, "reason": "paid last week"}\' --by ann'
 )
 async def decide(invocation: Invocation, run_id: RunId, decisions: list[str], by: By = None) -> int:
     """Decide about several calls together, all or none. Items of a list may be decided together.
@@ -160,12 +147,7 @@ async def decide(invocation: Invocation, run_id: RunId, decisions: list[str], by
     )
 
 
-@commands.command(
-    uses=TOOLS_AND_STORE,
-    loads_tools=False,
-    at_server=True,
-    example="run_be40097b6b473dae paid --done '{\"receipt\": 17}'",
-)
+@_decision(example="run_be40097b6b473dae paid --done '{\"receipt\": 17}'")
 async def resolve(
     invocation: Invocation,
     run_id: RunId,

@@ -40,6 +40,7 @@ def serve(
     rate: Annotated[float, typer.Option(min=0.1)] = 50.0,
     body_limit: Annotated[int, typer.Option(min=1)] = 16,
     schedules: bool = True,
+    start_timeout: Annotated[int, typer.Option(min=0, max=86_400)] = 60,
 ) -> int:
     """Serve the HTTP API and the web page. Keys come from `firmplan keys` and FIRMPLAN_API_KEYS.
 
@@ -50,6 +51,7 @@ def serve(
         rate: Requests per second and client.
         body_limit: Largest request body, in MiB.
         schedules: Whether this server starts the runs of schedules.
+        start_timeout (SECONDS): Wait this long for a store or a backend that does not answer at the start; a wrong setting fails immediately.
     """
     import asyncio
 
@@ -90,7 +92,7 @@ def serve(
     async def work() -> int:
         # With a backend, workers drive and recover.
         recovers = invocation.settings.backend is None
-        async with invocation.engine(recover=recovers, serves=True) as engine:
+        async with invocation.engine(recover=recovers, serves=True, patience_s=start_timeout) as engine:
             nonlocal has_keys
             has_keys = has_keys or bool(await engine.list_keys())
             try:
@@ -285,7 +287,7 @@ class Shell(StrEnum):
 
 
 @commands.command(at_server=None, example="bash")
-def completion(invocation: Invocation, shell: Shell) -> int:
+def completion(invocation: Invocation, shell: Shell) -> None:
     """Print the script by which a shell completes lines. It completes commands, options, runs, steps and plans.
 
     Args:
@@ -296,7 +298,6 @@ def completion(invocation: Invocation, shell: Shell) -> int:
 
     script = script_of(app, shell.value)
     invocation.answer({"shell": shell.value, "script": script}, script, is_data=True)
-    return Exit.OK
 
 
 # --- doctor: each diagnosis is one line. Nothing is changed. No model is asked, unless `--probe` asks for it.

@@ -9,7 +9,6 @@ import typer
 
 from .. import screen
 from ..command import STORE, CommandGroup
-from ..failure import Exit
 
 if TYPE_CHECKING:
     from ...executor import ApiKey
@@ -33,7 +32,7 @@ async def keys_add(
     tenant: str = "",
     expires: str | None = None,
     may_approve_own: bool = False,
-) -> int:
+) -> None:
     """Make a key and print it. The store keeps its hash only, so nobody can read it again.
 
     Args:
@@ -50,11 +49,10 @@ async def keys_add(
         )
     invocation.answer(key, key.text)
     invocation.note(f"the key {key.id} of {name}{_of(key)}: keep it now, it is shown only once")
-    return Exit.OK
 
 
 @key_commands.command(uses=STORE, is_default=True, example="--json")
-async def keys_list(invocation: Invocation) -> int:
+async def keys_list(invocation: Invocation) -> None:
     """List the keys of the store, oldest first; never a key itself."""
     async with invocation.look() as engine:
         keys = await engine.list_keys()
@@ -65,11 +63,10 @@ async def keys_list(invocation: Invocation) -> int:
         screen.answer(screen.table(head, map(_row, keys)))
     else:
         screen.note(f"no keys in {invocation.settings.store_name}")
-    return Exit.OK
 
 
 @key_commands.command(uses=STORE, example="ann")
-async def keys_revoke(invocation: Invocation, name: str) -> int:
+async def keys_revoke(invocation: Invocation, name: str) -> None:
     """Refuse all keys of a name, or one by its id. Running servers do so within seconds.
 
     Args:
@@ -79,7 +76,6 @@ async def keys_revoke(invocation: Invocation, name: str) -> int:
         revoked = await engine.revoke_key(name)
     document = {"keys": [key.to_dict() for key in revoked]}
     invocation.answer(document, f"revoked {screen.plural(len(revoked), 'key')} of {revoked[0].name}")
-    return Exit.OK
 
 
 def _row(key: ApiKey) -> tuple[str, ...]:

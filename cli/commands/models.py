@@ -14,7 +14,6 @@ import typer
 from ...errors import InputRejected
 from .. import screen
 from ..command import TOOLS_AND_STORE, CommandGroup
-from ..failure import Exit
 
 if TYPE_CHECKING:
     from ...training.export import Label
@@ -105,7 +104,7 @@ async def export_training(
     include: Annotated[list[str] | None, typer.Option("--include")] = None,
     card: Annotated[Path | None, typer.Option()] = None,
     licence: str = "",
-) -> int:
+) -> None:
     """Make a fine-tuning set from good runs.
 
     It is in the chat format and has a data card. Examples with secrets are always left out.
@@ -136,4 +135,3 @@ async def export_training(
             licence=licence,
         )
     invocation.answer(made)
-    return Exit.OK

@@ -31,7 +31,7 @@ from ..failure import Exit
 
 if TYPE_CHECKING:
     from ...client import PlanEntry
-    from ...executor import PlanUses, Run, WaitingCalls
+    from ...executor import Run, WaitingCalls
     from ...planner import SavedPlan
     from ...planner.drafting.drafting import Preview
     from ...plans import Plan
@@ -223,7 +223,7 @@ async def show(
     form: ShowFormat = Format.TEXT,
     failed: bool = False,
     traceback: bool = False,
-) -> int:
+) -> None:
     """Show a plan as a picture, or a run with its steps.
 
     Args:
@@ -238,7 +238,7 @@ async def show(
     form = Format.JSON if invocation.as_json else form
     if (file := find_file(what)) is not None:
         _show_plan(file.plan(), form, invocation.toolset)
-        return Exit.OK
+        return
     async with invocation.reach() as engine:
         found = await _find_run_or_plan(engine, what)
         waiting, retries, previews = None, "", ""
@@ -257,7 +257,6 @@ async def show(
         _show_run(found, waiting, form, invocation, added, only_failed=failed)
     else:
         _show_plan(found, form, invocation.toolset)
-    return Exit.OK
 
 
 async def _tracebacks_of(engine: AnyEngine, run: Run) -> dict[str, str]:
@@ -356,7 +355,7 @@ plan_commands = commands.group(
 
 
 @plan_commands.command(uses=STORE, is_default=True, at_server=True, example="--json")
-async def plans_list(invocation: Invocation) -> int:
+async def plans_list(invocation: Invocation) -> None:
     """List the saved plans."""
     from ..report import flags_of
 
@@ -364,52 +363,46 @@ async def plans_list(invocation: Invocation) -> int:
     async with invocation.reach() as engine:
         saved, altered = await _saved_plans(engine)
     document: dict[str, Any] = {
-        "plans": [
-            {"name": name, "digest": digest, "task": task or "", "inputs": inputs, **uses.to_dict()}
-            for name, digest, task, inputs, uses in saved
-        ]
+        "plans": [{**each.to_dict(), "task": each.task or "", "inputs": list(each.inputs)} for each in saved]
     }
     if altered:
         document["altered"] = [{"name": name, "message": message} for name, message in altered.items()]
     if not saved and not altered and not invocation.as_json:
         where = f"in {settings.store_name}" if invocation.server is None else f"at {invocation.server}"
         screen.note(f"no plans {where}; save one with `firmplan plans save NAME PLAN{flags_of(settings)}`")
-        return Exit.OK
+        return
     rows = [
         (
-            name,
-            screen.short_digest(digest),
-            str(uses.hits),
-            str(uses.false_hits),
-            ", ".join(inputs),
-            task or "",
+            each.name,
+            screen.short_digest(each.digest),
+            str(each.uses.hits),
+            str(each.uses.false_hits),
+            ", ".join(each.inputs),
+            each.task or "",
         )
-        for name, digest, task, inputs, uses in saved
+        for each in saved
     ] + [(name, "altered", "", "", "", "does not run") for name in altered]
     head = ("NAME", "DIGEST", "HITS", "FALSE", "INPUTS", "TASK")
     invocation.answer(document, screen.table(head, sorted(rows)))
-    return Exit.OK
 
 
-async def _saved_plans(
-    engine: AnyEngine,
-) -> tuple[list[tuple[str, str, str | None, list[str], PlanUses]], dict[str, str]]:
-    """Return name, digest, task, inputs and uses of each saved plan, and what is wrong with plans that were altered in the store."""
+async def _saved_plans(engine: AnyEngine) -> tuple[list[PlanEntry], dict[str, str]]:
+    """Return the saved plans, and what is wrong with plans that were altered in the store."""
+    from ...client.results import PlanEntry
     from ...engine import Engine
 
     if not isinstance(engine, Engine):
-        entries = await engine.list_plans()
-        return [(each.name, each.digest, each.task, list(each.inputs), each.uses) for each in entries], {}
+        return await engine.list_plans(), {}
     uses, altered = await engine.plan_uses(), await engine.find_altered_plans()
     found = [
-        (each.name, str(each.plan.digest), each.plan.task, list(each.plan.inputs), uses[each.name])
+        PlanEntry(each.name, each.plan.digest, each.plan.task, each.plan.inputs, uses[each.name])
         for each in await engine.list_plans()
     ]
     return found, altered
 
 
 @plan_commands.command(uses=TOOLS_AND_STORE, at_server=True, example="weather plan.yaml --tools tools.py")
-async def plans_save(invocation: Invocation, name: str, file: str) -> int:
+async def plans_save(invocation: Invocation, name: str, file: str) -> None:
     """Save a plan under a name. Its task, with {input} where inputs stand, answers tasks in words.
 
     Args:
@@ -427,7 +420,6 @@ async def plans_save(invocation: Invocation, name: str, file: str) -> int:
         saved = await engine.save_plan(name, accepted, by=login_name())
     digest = _digest_of(saved)
     invocation.answer({"name": saved.name, "digest": digest}, f"saved as {saved.name}\n{digest}")
-    return Exit.OK
 
 
 @plan_commands.command(uses=TOOLS_AND_STORE, example="run_be40097b6b473dae --name weather")
@@ -436,7 +428,7 @@ async def plans_learn(
     run_id: str,
     name: Annotated[str | None, typer.Option("-n")] = None,
     output: Output = None,
-) -> int:
+) -> None:
     """Make a template of a run's plan. What its task names becomes typed inputs.
 
     Args:
@@ -471,7 +463,6 @@ async def plans_learn(
         learned.plan.to_json(),
         is_data=True,
     )
-    return Exit.OK
 
 
 def _digest_of(saved: SavedPlan | PlanEntry) -> str:
@@ -481,7 +472,7 @@ def _digest_of(saved: SavedPlan | PlanEntry) -> str:
 
 
 @plan_commands.command(uses=STORE, at_server=True, example="weather")
-async def plans_history(invocation: Invocation, name: SavedName) -> int:
+async def plans_history(invocation: Invocation, name: SavedName) -> None:
     """List the versions that a saved plan had, newest first.
 
     Args:
@@ -501,11 +492,10 @@ async def plans_history(invocation: Invocation, name: SavedName) -> int:
     ]
     document = {"name": name, "versions": [each.to_dict() for each in versions]}
     invocation.answer(document, screen.table(("VERSION", "SAVED", "BY", "DIGEST", "TEXT"), rows))
-    return Exit.OK
 
 
 @plan_commands.command(uses=TOOLS_AND_STORE, at_server=True, example="weather 3 --tools tools.py")
-async def plans_restore(invocation: Invocation, name: SavedName, version: str) -> int:
+async def plans_restore(invocation: Invocation, name: SavedName, version: str) -> None:
     """Save an earlier version of a plan again. It becomes the newest version, if no one saves another meanwhile.
 
     Args:
@@ -519,11 +509,10 @@ async def plans_restore(invocation: Invocation, name: SavedName, version: str) -
         saved = await engine.save_plan(name, plan, replaces=replaces, by=login_name())
     digest = _digest_of(saved)
     invocation.answer({"name": name, "digest": digest}, f"restored {name}\n{digest}")
-    return Exit.OK
 
 
 @plan_commands.command(uses=STORE, at_server=True, example="weather")
-async def plans_delete(invocation: Invocation, name: SavedName) -> int:
+async def plans_delete(invocation: Invocation, name: SavedName) -> None:
     """Delete a saved plan. Its history stays, so that `plans restore` brings it back.
 
     Args:
@@ -532,13 +521,12 @@ async def plans_delete(invocation: Invocation, name: SavedName) -> int:
     async with invocation.reach() as engine:
         await engine.delete_plan(name, by=login_name())
     invocation.answer({"name": name, "deleted": True}, f"deleted {name}")
-    return Exit.OK
 
 
 @plan_commands.command(uses=STORE, at_server=True, example="weather --format yaml")
 async def plans_show(
     invocation: Invocation, name: SavedName, form: ShowFormat = Format.TEXT, version: str | None = None
-) -> int:
+) -> None:
     """Show a saved plan.
 
     Args:
@@ -551,14 +539,14 @@ async def plans_show(
     async with invocation.reach() as engine:
         if version is None:
             found = await get_saved_plan(engine, name)
-            uses = next((uses for known, *_, uses in (await _saved_plans(engine))[0] if known == name), None)
+            saved, _ = await _saved_plans(engine)
+            uses = next((each.uses for each in saved if each.name == name), None)
         else:
             wanted = int(version) if version.isdecimal() else version
             found, uses = await engine.plan_version(name, wanted), None
     _show_plan(found, form, invocation.toolset)
     if form is Format.TEXT and uses is not None:
         screen.answer(f"\n{uses}")
-    return Exit.OK
 
 
 tool_commands = commands.group(
@@ -569,7 +557,7 @@ tool_commands = commands.group(
 
 
 @tool_commands.command(uses=TOOLS, is_default=True, at_server=True, example="--tools tools.py --json")
-async def tools_list(invocation: Invocation) -> int:
+async def tools_list(invocation: Invocation) -> None:
     """List the tools with their types and effects."""
     from ..invocation import NO_TOOLS
 
@@ -582,11 +570,11 @@ async def tools_list(invocation: Invocation) -> int:
             for each in served
         )
         invocation.answer({"tools": [each.to_dict() for each in served]}, screen.table(head, lines))
-        return Exit.OK
+        return
     toolset = invocation.toolset
     if not len(toolset) and not invocation.as_json:
         screen.note(NO_TOOLS)
-        return Exit.OK
+        return
     opening = any(tool.opens for tool in toolset)
     head = (*head[:3], "OPENS", *head[3:]) if opening else head
     rows = (
@@ -600,7 +588,6 @@ async def tools_list(invocation: Invocation) -> int:
         for tool in toolset
     )
     invocation.answer({"tools": toolset.to_list()}, screen.table(head, rows))
-    return Exit.OK
 
 
 def _parameters(schema: Mapping[str, Any]) -> str:
@@ -610,7 +597,7 @@ def _parameters(schema: Mapping[str, Any]) -> str:
 
 
 @tool_commands.command(uses=TOOLS_AND_STORE, example="station --tools tools.py --store runs.db")
-async def tools_accept(invocation: Invocation, server: str, dry_run: bool = False) -> int:
+async def tools_accept(invocation: Invocation, server: str, dry_run: bool = False) -> None:
     """Consent to what a server says of its tools now. Shows what has changed; until then nothing is planned with its tools.
 
     Args:
@@ -623,7 +610,6 @@ async def tools_accept(invocation: Invocation, server: str, dry_run: bool = Fals
     invocation.answer(document, str(changes))
     if changes and not dry_run:
         invocation.note("accepted: from now on this is what the server may say")
-    return Exit.OK
 
 
 @tool_commands.command(example="https://mcp.example.com/mcp")
@@ -635,7 +621,7 @@ async def tools_login(  # the command's options
     client_id: str | None = None,
     port: Annotated[int, typer.Option(min=0, max=65535)] = 0,
     no_browser: bool = False,
-) -> int:
+) -> None:
     """Log in to an MCP server. A browser opens, and the tokens are kept for `Toolset.from_mcp(ADDRESS, oauth=True)`.
 
     Args:
@@ -671,13 +657,12 @@ async def tools_login(  # the command's options
         "tokens": str(place) if kept else None,
     }
     invocation.answer(document, said)
-    return Exit.OK
 
 
 @tool_commands.command(example="https://mcp.example.com/mcp")
 def tools_logout(
     invocation: Invocation, server: str, file: Path | None = None, keyring: str | None = None
-) -> int:
+) -> None:
     """Forget the tokens of an MCP server.
 
     Args:
@@ -692,7 +677,6 @@ def tools_logout(
         {"removed": was_there, "tokens": str(place)},
         f"removed: {place}" if was_there else f"there are no tokens: {place}",
     )
-    return Exit.OK
 
 
 def _oauth_of(

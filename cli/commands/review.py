@@ -57,7 +57,7 @@ async def explain(
     invocation: Invocation,
     run_id: RunId,
     step: Annotated[str | None, typer.Argument(autocompletion=complete_steps)] = None,
-) -> int:
+) -> None:
     """Say why a step ran or was reused. The answer names the part that differs from the nearest earlier call.
 
     Args:
@@ -66,11 +66,10 @@ async def explain(
     async with invocation.reach() as engine:
         if step is not None:
             invocation.answer(await engine.explain(run_id, step))
-            return Exit.OK
+            return
         found = await engine.explain_all(run_id)
     document = {"run": run_id, "steps": [each.to_dict() for each in found]}
     invocation.answer(document, "\n".join(str(each) for each in found))
-    return Exit.OK
 
 
 @commands.command(
@@ -84,7 +83,7 @@ async def diff(
     b: AnyRun,
     form: Annotated[DiffFormat, typer.Option("--format", "-f")] = DiffFormat.TEXT,
     output: Annotated[Path | None, typer.Option("-o")] = None,
-) -> int:
+) -> None:
     """Compare two runs step by step. The answer has the differences, their reasons, and the first step that differs.
 
     Args:
@@ -113,7 +112,6 @@ async def diff(
         screen.document(found.to_dict())
     elif output is None:
         screen.answer(text, is_data=form is not DiffFormat.TEXT)
-    return Exit.OK
 
 
 @commands.command(
@@ -126,7 +124,7 @@ async def record(
     run_id: RunId,
     output: Annotated[Path, typer.Option("-o")],
     plan: Path | None = None,
-) -> int:
+) -> None:
     """Keep a run as a test for `pytest --firmplan`. The test runs offline, and calls only pure tools.
 
     Args:
@@ -152,7 +150,6 @@ async def record(
         f"run {run_id} is recorded in {files}\nhold tools and plans to it with\n"
         f"  pytest --firmplan {shlex.quote(str(written.parent))}",
     )
-    return Exit.OK
 
 
 def _write_case(bundle: Path, plan: Path, tools: Sequence[str]) -> Path:

@@ -12,7 +12,6 @@ import typer
 from ...errors import InputRejected
 from .. import screen
 from ..command import MOVES, STORE, AnyRun, Budget, CommandGroup, Inputs, PlanOrTask, RunId
-from ..failure import Exit
 
 if TYPE_CHECKING:
     from ...executor import Run
@@ -224,7 +223,7 @@ async def fork(
 
 
 @commands.command(uses=STORE, at_server=True, example="run_be40097b6b473dae")
-async def replay(invocation: Invocation, what: AnyRun, keep: bool = False) -> int:
+async def replay(invocation: Invocation, what: AnyRun, keep: bool = False) -> None:
     """Replay a run from its journal. Nothing is called, and every digest must match.
 
     Args:
@@ -251,7 +250,6 @@ async def replay(invocation: Invocation, what: AnyRun, keep: bool = False) -> in
     invocation.answer(replayed, _replay_text(replayed))
     if keep:
         screen.note(f"kept as run {replayed.id}, whose parent is {replayed.parent}")
-    return Exit.OK
 
 
 def _replay_text(run: Run) -> str:
@@ -265,7 +263,7 @@ def _replay_text(run: Run) -> str:
 
 
 @commands.command(uses=STORE, at_server=True, example="run_be40097b6b473dae --output run.bundle")
-async def export(invocation: Invocation, run_id: RunId, output: Annotated[Path, typer.Option("-o")]) -> int:
+async def export(invocation: Invocation, run_id: RunId, output: Annotated[Path, typer.Option("-o")]) -> None:
     """Write a run into one file. It replays on another machine, without tools and store.
 
     Args:
@@ -277,7 +275,6 @@ async def export(invocation: Invocation, run_id: RunId, output: Annotated[Path, 
         {"run": run_id, "bundle": str(written), "bytes": written.stat().st_size},
         f"run {run_id} is in {written}\nreplay it anywhere with\n  firmplan replay {shlex.quote(str(written))}",
     )
-    return Exit.OK
 
 
 artifact_commands = commands.group(
@@ -289,7 +286,7 @@ artifact_commands = commands.group(
 
 
 @artifact_commands.command(uses=STORE, at_server=True, example="run_be40097b6b473dae")
-async def artifacts_list(invocation: Invocation, run_id: RunId) -> int:
+async def artifacts_list(invocation: Invocation, run_id: RunId) -> None:
     """List the artifacts in the inputs, the output and the steps of a run."""
     async with invocation.reach() as engine:
         found = _artifacts_of(await engine.get(run_id))
@@ -298,7 +295,6 @@ async def artifacts_list(invocation: Invocation, run_id: RunId) -> int:
     ]
     head = ("DIGEST", "TYPE", "BYTES", "NAME")
     invocation.answer({"run": run_id, "artifacts": found}, screen.table(head, rows))
-    return Exit.OK
 
 
 @artifact_commands.command(uses=STORE, at_server=True, example="run_be40097b6b473dae prices --rows 5")
@@ -307,7 +303,7 @@ async def artifacts_show(
     run_id: RunId,
     artifact: Annotated[str | None, typer.Argument()] = None,
     rows: Annotated[int, typer.Option(min=1, max=1000)] = 10,
-) -> int:
+) -> None:
     """Show the first rows of a frame, an array or a text.
 
     Args:
@@ -325,7 +321,6 @@ async def artifacts_show(
         else:
             shown = await engine.preview_artifact(run_id, chosen, rows=rows)
     invocation.answer({"run": run_id, "artifact": chosen, **shown.to_dict()}, preview_text(shown))
-    return Exit.OK
 
 
 @artifact_commands.command(
@@ -336,7 +331,7 @@ async def artifacts_get(
     run_id: RunId,
     artifact: Annotated[str | None, typer.Argument()] = None,
     output: Annotated[Path | None, typer.Option("-o")] = None,
-) -> int:
+) -> None:
     """Write the bytes of an artifact to a file, or to a pipe.
 
     Args:
@@ -363,10 +358,9 @@ async def artifacts_get(
             async for piece in engine.stream_artifact(run_id, chosen):
                 screen.put_bytes(piece)
     if output is None:
-        return Exit.OK
+        return
     document = {"run": run_id, "artifact": chosen, "file": str(output)}
     invocation.answer(document, f"{screen.plural(int(str(chosen['size'])), 'byte')} written to {output}")
-    return Exit.OK
 
 
 def _artifacts_of(run: Run) -> list[dict[str, Json]]:

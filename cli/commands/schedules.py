@@ -48,7 +48,7 @@ async def schedules_add(
     start: str | None = None,
     paused: bool = False,
     replace: bool = False,
-) -> int:
+) -> None:
     """Run a saved plan every so often, or by cron. A server on this store starts the runs.
 
     Args:
@@ -92,11 +92,10 @@ async def schedules_add(
             replaces=ANY_REVISION if replace else None,
         )
         _answer_state(invocation, engine, made, "added")
-    return Exit.OK
 
 
 @schedule_commands.command(uses=STORE, is_default=True, example="--json")
-async def schedules_list(invocation: Invocation) -> int:
+async def schedules_list(invocation: Invocation) -> None:
     """List the schedules, with the next time and the last one."""
     async with invocation.look() as engine:
         found = await engine.list_schedules(tenant=None)
@@ -108,7 +107,7 @@ async def schedules_list(invocation: Invocation) -> int:
     }
     if not found and not invocation.as_json:
         screen.note("no schedules; make one with `firmplan schedules add NAME --plan PLAN --every 1h`")
-        return Exit.OK
+        return
     rows = [
         (
             each.full_name,
@@ -120,11 +119,10 @@ async def schedules_list(invocation: Invocation) -> int:
         for each in found
     ]
     invocation.answer(document, screen.table(("NAME", "PLAN", "WHEN", "NEXT", "LAST"), rows))
-    return Exit.OK
 
 
 @schedule_commands.command(uses=STORE, example="hourly-report")
-async def schedules_show(invocation: Invocation, name: ScheduleName) -> int:
+async def schedules_show(invocation: Invocation, name: ScheduleName) -> None:
     """Show a schedule, its next times, and what became of the last ones."""
     from ...plans.durations import duration_text
 
@@ -148,13 +146,12 @@ async def schedules_show(invocation: Invocation, name: ScheduleName) -> int:
     if fires:
         facts += ["", screen.table(("TIME", "STATE", "RUN", "WHY"), [_fire_row(fire) for fire in fires])]
     invocation.answer(document, "\n".join(facts))
-    return Exit.OK
 
 
 @schedule_commands.command(uses=STORE, example="hourly-report --count 20")
 async def schedules_next(
     invocation: Invocation, name: ScheduleName, count: Annotated[int, typer.Option(min=1, max=1000)] = 10
-) -> int:
+) -> None:
     """Show the next times of a schedule.
 
     Args:
@@ -163,34 +160,30 @@ async def schedules_next(
     async with invocation.look() as engine:
         times = engine.next_times(await engine.get_schedule(name), count)
     invocation.answer({"name": name, "times": times}, "\n".join(screen.moment(at) for at in times))
-    return Exit.OK
 
 
 @schedule_commands.command(uses=STORE, example="hourly-report")
-async def schedules_pause(invocation: Invocation, name: ScheduleName) -> int:
+async def schedules_pause(invocation: Invocation, name: ScheduleName) -> None:
     """Let the times of a schedule pass without runs. A run that is under way goes on."""
     async with invocation.look() as engine:
         made = await engine.pause_schedule(name, by=login_name())
         _answer_state(invocation, engine, made, "paused")
-    return Exit.OK
 
 
 @schedule_commands.command(uses=STORE, example="hourly-report")
-async def schedules_resume(invocation: Invocation, name: ScheduleName) -> int:
+async def schedules_resume(invocation: Invocation, name: ScheduleName) -> None:
     """Let a paused schedule go on from now."""
     async with invocation.look() as engine:
         made = await engine.resume_schedule(name, by=login_name())
         _answer_state(invocation, engine, made, "resumed")
-    return Exit.OK
 
 
 @schedule_commands.command(uses=STORE, example="hourly-report")
-async def schedules_remove(invocation: Invocation, name: ScheduleName) -> int:
+async def schedules_remove(invocation: Invocation, name: ScheduleName) -> None:
     """Remove a schedule and the record of its times. Its runs stay."""
     async with invocation.look() as engine:
         await engine.remove_schedule(name)
     invocation.answer({"name": name, "removed": True}, f"removed {name}")
-    return Exit.OK
 
 
 @schedule_commands.command(uses=MOVES, example="--tools tools.py")

@@ -41,7 +41,7 @@ async def runs(
     limit: Annotated[int, typer.Option("-n", min=1, max=500)] = 20,
     cursor: str | None = None,
     tree: bool = False,
-) -> int:
+) -> None:
     """List runs, newest first; as a tree, each under its parent if the parent is in the list.
 
     Args:
@@ -61,17 +61,17 @@ async def runs(
     if invocation.as_json:
         listed = _tree_document(page.runs) if tree else [run.to_dict() for run in page.runs]
         screen.document({"runs": listed, "cursor": page.cursor})
-        return Exit.OK
+        return
     if not page.runs and page.cursor:
         screen.note(f"no run with this text among those searched; older ones with --cursor {page.cursor}")
-        return Exit.OK
+        return
     if not page.runs:
         if invocation.server is not None:
             screen.note(f"no runs at {invocation.server}")
-            return Exit.OK
+            return
         yet = "" if await invocation.is_store_there() else ": there is no store yet"
         screen.note(f"no runs in {settings.store_name}{yet}")
-        return Exit.OK
+        return
     rows = (_run_row(*line) for line in _tree(page.runs)) if tree else map(_run_row, page.runs)
     screen.answer(screen.table(("RUN", "STATUS", "CREATED (UTC)", "TASK OR PLAN"), rows))
     if any(run.abandoned for run in page.runs):
@@ -84,7 +84,6 @@ async def runs(
             screen.note(f"parked: run {run.id}: {reason}\n  {resume_line(run.id, settings)}")
     if page.cursor:
         screen.note(f"more with --cursor {page.cursor}")
-    return Exit.OK
 
 
 def _tree(listed: Sequence[RunSummary]) -> Iterator[tuple[RunSummary, int]]:
@@ -120,7 +119,7 @@ def _run_row(run: RunSummary, depth: int | None = None) -> tuple[str, ...]:
 
 
 @run_commands.command(uses=STORE, at_server=True, example="run_be40097b6b473dae")
-async def runs_delete(invocation: Invocation, run_id: RunId) -> int:
+async def runs_delete(invocation: Invocation, run_id: RunId) -> None:
     """Delete a run that has ended. A run with children (forks, retries, kept replays) stays."""
     from ...engine import Engine
 
@@ -130,7 +129,6 @@ async def runs_delete(invocation: Invocation, run_id: RunId) -> int:
         else:
             await engine.delete(run_id)
             invocation.answer({"runs": [run_id]}, "1 run deleted")
-    return Exit.OK
 
 
 @run_commands.command(uses=STORE, example="--older 90d --keep-failed --dry-run")
@@ -139,7 +137,7 @@ async def runs_prune(
     older: Annotated[str, typer.Option()],
     keep_failed: bool = False,
     dry_run: bool = False,
-) -> int:
+) -> None:
     """Delete the runs that ended long enough ago. Runs that have not ended, and runs with children that stay, are kept.
 
     Args:
@@ -152,7 +150,6 @@ async def runs_prune(
     statuses = [status for status in ENDED if status != "failed"] if keep_failed else None
     async with invocation.look() as engine:
         invocation.answer(await engine.prune(older_than=older, statuses=statuses, dry_run=dry_run))
-    return Exit.OK
 
 
 store_commands = commands.group(
@@ -173,7 +170,7 @@ async def store_check(invocation: Invocation) -> int:
 
 
 @store_commands.command(uses=STORE, example="runs-monday.db --store runs.db")
-async def store_backup(invocation: Invocation, file: Path) -> int:
+async def store_backup(invocation: Invocation, file: Path) -> None:
     """Copy the store into one file, as it is now. Engines may go on meanwhile.
 
     Args:
@@ -187,11 +184,10 @@ async def store_backup(invocation: Invocation, file: Path) -> int:
         {"store": store, "file": str(written), "bytes": written.stat().st_size},
         f"{store} is copied to {written}; the copy is a complete store",
     )
-    return Exit.OK
 
 
 @store_commands.command(uses=STORE, example="--store runs.db")
-async def store_upgrade(invocation: Invocation) -> int:
+async def store_upgrade(invocation: Invocation) -> None:
     """Upgrade the store to this version's format. Every command that opens it does; this one also names the format."""
     location = await _expect_store(invocation)
     before, after = await location.find_format(), location.format_newest
@@ -207,7 +203,6 @@ async def store_upgrade(invocation: Invocation) -> int:
     )
     document = {"store": store, "before": before, "after": after}
     invocation.answer(document | ({"compacted": True} if is_compacted else {}), text)
-    return Exit.OK
 
 
 async def _expect_store(invocation: Invocation) -> StoreLocation:
@@ -231,12 +226,11 @@ cache_commands = commands.group(
 
 
 @cache_commands.command(uses=STORE, is_default=True, example="--store runs.db")
-async def cache_stats(invocation: Invocation) -> int:
+async def cache_stats(invocation: Invocation) -> None:
     """Say how many results there are, how large, and how old."""
     async with invocation.look() as engine:
         stats = await engine.cache_stats()
     invocation.answer({**stats.to_dict(), "store": invocation.settings.store_name}, _stats_text(stats))
-    return Exit.OK
 
 
 @cache_commands.command(uses=STORE, example="--max-age 30d --max-size 500MB")

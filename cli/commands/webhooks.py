@@ -22,17 +22,16 @@ webhook_commands = commands.group(
 
 
 @webhook_commands.command(uses=STORE, is_default=True, example="--json")
-async def webhooks_list(invocation: Invocation) -> int:
+async def webhooks_list(invocation: Invocation) -> None:
     """List the endpoints of the settings."""
     async with invocation.look() as engine:
         found = engine.webhooks
     if not found and not invocation.as_json:
         screen.note("no webhooks; name endpoints under [webhooks] in firmplan.toml")
-        return Exit.OK
+        return
     shown = [each.to_dict() for each in found]
     rows = [(str(each["name"]), str(each["host"]), ", ".join(each["events"])) for each in shown]
     invocation.answer({"webhooks": shown}, screen.table(("NAME", "HOST", "EVENTS"), rows))
-    return Exit.OK
 
 
 @webhook_commands.command(uses=STORE, example="--state failed")
@@ -41,7 +40,7 @@ async def webhooks_deliveries(
     state: str | None = None,
     endpoint: str | None = None,
     limit: Annotated[int, typer.Option(min=1, max=500)] = 50,
-) -> int:
+) -> None:
     """List messages, the newest first, and how they fared.
 
     Args:
@@ -52,7 +51,6 @@ async def webhooks_deliveries(
     async with invocation.look() as engine:
         page = await engine.list_deliveries(state=state, endpoint=endpoint, limit=limit)
     invocation.answer(page, _table(page.deliveries) if page.deliveries else "no messages")
-    return Exit.OK
 
 
 @webhook_commands.command(uses=STORE, example="--json")
@@ -80,7 +78,7 @@ async def webhooks_test(invocation: Invocation, name: str) -> int:
 
 
 @webhook_commands.command(uses=STORE, example="msg_be40097b6b473daebe40097b6b473dae")
-async def webhooks_retry(invocation: Invocation, delivery_id: str) -> int:
+async def webhooks_retry(invocation: Invocation, delivery_id: str) -> None:
     """Have a message sent again that was given up or delivered.
 
     Args:
@@ -89,17 +87,15 @@ async def webhooks_retry(invocation: Invocation, delivery_id: str) -> int:
     async with invocation.look() as engine:
         made = await engine.retry_delivery(delivery_id)
     invocation.answer(made, f"{made.id} is sent again by a server, or by `firmplan webhooks deliver`")
-    return Exit.OK
 
 
 @webhook_commands.command(uses=STORE, example="--json")
-def webhooks_secret(invocation: Invocation) -> int:
+def webhooks_secret(invocation: Invocation) -> None:
     """Make a new secret for signatures, and print it. The receiver needs it, too."""
     from ...webhooks.endpoint import new_secret
 
     made = new_secret()
     invocation.answer({"secret": made}, made)
-    return Exit.OK
 
 
 def _table(deliveries: list[Delivery] | tuple[Delivery, ...]) -> str:

@@ -294,7 +294,7 @@ def _question_lines(call: WaitingCall, width: int) -> Iterator[str]:
         yield from _argument_lines(arg, width)
     yield f"  expected: {_json(cast('Json', call.returns))}"
     if call.expires is not None:
-        yield f"  expires: {datetime.fromtimestamp(call.expires, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        yield f"  expires: {_time(call.expires)}"
 
 
 def _argument_lines(arg: ShownArgument, width: int) -> Iterator[str]:

@@ -14,7 +14,7 @@ from typing import Final, cast
 
 from ...errors import InputRejected
 from ...plans.checker.flow.sources import Found, Source, Sources, Trail
-from ...plans.program.program import AskPerson, CallTool, RunAgent, RunPlan, RunPlanned, StepCode
+from ...plans.program.program import AskPerson, CallTool, Program, RunAgent, RunPlan, RunPlanned, StepCode
 from ...plans.signature import Effect
 from ...plans.values import Json
 from ...tools import Toolset
@@ -331,8 +331,16 @@ class _Viewer:
 
     def _code(self, trail: Trail) -> StepCode:
         """Return the code of the step around a call, with the labels of the stricter lock."""
+        return self._body(trail).steps[trail[-1]]
+
+    def _why(self, trail: Trail) -> str:
+        return self._body(trail).plan.steps[trail[-1]].why or ""
+
+    def _body(self, trail: Trail) -> Program:
+        """Return the program that has the step of a trail: the run's, or that of a sub-plan."""
         header = self._header
         assert header.plan is not None
+        # `program_of` keeps what it compiled, so that the calls of a list share one program.
         program = program_of(
             header.plan,
             self._lock,
@@ -343,15 +351,7 @@ class _Viewer:
         )
         for position in trail[:-1]:
             program = cast("RunPlan", program.steps[position].action).program
-        return program.steps[trail[-1]]
-
-    def _why(self, trail: Trail) -> str:
-        header = self._header
-        assert header.plan is not None
-        program = program_of(header.plan, header.lock, header.plans, header.language)
-        for position in trail[:-1]:
-            program = cast("RunPlan", program.steps[position].action).program
-        return program.plan.steps[trail[-1]].why or ""
+        return program
 
 
 def _called(iteration: Iteration, tool: ToolLock | None) -> tuple[str, str, str]:

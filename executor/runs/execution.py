@@ -124,6 +124,7 @@ class Taken:
         first: The events that begin or continue the run.
         is_asked: Whether this is an explicit resume.
         machine: Of a run that was made and claimed together: its machine, before the first event. Nobody can have decided about it before.
+        told: How often decisions had been told before the claim; `None`: the store tells none.
     """
 
     row: RunRow
@@ -133,6 +134,7 @@ class Taken:
     first: Sequence[Cause]
     is_asked: bool = False
     machine: Machine | None = None
+    told: int | None = None
 
 
 @immutable
@@ -223,6 +225,8 @@ class Execution:
         self.planning = Planning(facilities, self.archive, self.submissions, park_after)
         self.changes = Changes(self._store)
         self._looks: dict[asyncio.AbstractEventLoop, asyncio.TimerHandle] = {}  # the next look for decisions
+        # Whether a run has begun since the last look that nobody asks the store about after its claim.
+        self._must_look = False
         self._watch = Watch(
             facilities.commits,
             self._store,
@@ -331,6 +335,7 @@ class Execution:
         await self.facilities.processes.close()
         await self.facilities.commits.close()
         await self.changes.end()
+        await self._owner.leave(self._store)  # not before its calls have ended
         await self._store.close()
         self._owner.release()
 
@@ -543,6 +548,7 @@ class Execution:
             self._timers.stir(run_id)
         task.add_done_callback(partial(self._note_error, run_id))
         # Most runs end sooner than the store would be asked for decisions about them, so they begin no look; and one look is enough for all that do not.
+        self._must_look = self._must_look or run_id not in self._handed
         if loop not in self._looks:
             self._looks[loop] = loop.call_later(POLL_S, self._begin_look, loop)
         return task
@@ -550,7 +556,8 @@ class Execution:
     def _begin_look(self, loop: asyncio.AbstractEventLoop) -> None:
         del self._looks[loop]
         if self._driving:
-            self._watch.begin()
+            self._watch.begin(may_have_missed=self._must_look)
+            self._must_look = False
 
     def _note_error(self, run_id: str, task: RunWork) -> None:
         if self._driving.get(run_id) is task:
@@ -640,10 +647,14 @@ class Execution:
 
     async def _driven(self, run_id: str) -> Run:
         while True:
-            row = await self.archive.row(run_id)
-            row.expect_to_go_on()
-            if await self._can_go_on(row):
-                await self._drive_handed(row)
+            # Most runs that are handed out are new, and end in their first drive: their row is read by the claim, and not again at the end.
+            row, is_driven = await self._drive_new(run_id)
+            if is_driven:
+                ended = self.archive.find_ended(run_id)
+                if ended is not None and ended.created == row.created:
+                    return ended
+            else:
+                await self._drive_again(row)
             run = await self.archive.get(run_id)
             left_s = math.inf if run.until is None else run.until - self.now()
             if run_id in self._parked or left_s > NEAR_S or self._is_closing:
@@ -660,29 +671,65 @@ class Execution:
         due = (await self.archive.snapshot_of(row)).due
         return (due is not None and due <= self.now()) or bool(await self.archive.decisions(row.id))
 
-    async def _drive_handed(self, row: RunRow) -> None:
+    async def _drive_new(self, run_id: str) -> tuple[RunRow, bool]:
+        """Drive a run if it is new; return its row as it was before, and whether it was driven."""
+        seen: list[RunRow] = []
+
+        def is_new(row: RunRow) -> bool:
+            seen[:] = [row]
+            return row.is_new
+
+        if not self._is_under_way(run_id):
+            await self._drive_handed(run_id, self._claim_if(is_new, run_id))
+        if not seen:  # it is driven or being claimed here, or there is none
+            return await self.archive.row(run_id), False
+        return seen[0], seen[0].is_new
+
+    async def _drive_again(self, row: RunRow) -> None:
+        """Drive a run that is not new, if there is something to do in it. Raises: RunDriven."""
+        row.expect_to_go_on()
+        if not await self._can_go_on(row):
+            return
         if self._is_under_way(row.id) or self._owner.is_driven(row):
             raise self._driven_by(row)
-        self._handed.add(row.id)
-        self._parked.discard(row.id)
-        work = self._follow(row.id, self._claim_handed(row))
-        work.add_done_callback(lambda _: self._handed.discard(row.id))
+        await self._drive_handed(row.id, self._claim_handed(row))
+
+    async def _claim_if(self, is_wanted: Callable[[RunRow], bool], run_id: str) -> Exception | None:
+        """Claim a run and drive it, if it is wanted; return why it cannot be driven here."""
+        permit = await self._permit(0)
         try:
-            await asyncio.wait([work])
+            taken = await self._take_under(
+                permit, run_id, None, is_asked=False, by_force=False, is_wanted=is_wanted
+            )
+        except FirmplanError as fault:
+            return fault
+        if taken is not None:
+            await self._drive(taken, permit)
+        return None
+
+    async def _drive_handed(self, run_id: str, work: Coroutine[Any, Any, Exception | None]) -> None:
+        """Do the work of a caller of `drive`; to cancel this parks the run. Raises: the error that the work returns, or ends with."""
+        self._handed.add(run_id)
+        self._parked.discard(run_id)
+        driving = self._follow(run_id, work)
+        driving.add_done_callback(lambda _: self._handed.discard(run_id))
+        try:
+            await asyncio.wait([driving])
         except asyncio.CancelledError:
-            await self._stop(row.id)
-            self._parked.discard(row.id)
+            await self._stop(run_id)
+            self._parked.discard(run_id)
             raise
-        if not work.cancelled() and (fault := work.exception() or work.result()) is not None:
+        if not driving.cancelled() and (fault := driving.exception() or driving.result()) is not None:
             if isinstance(fault, UnfitToolsError):
                 with suppress(StoreError):  # the next attempt notes it again
-                    await self._store.note_unfit(row.id, fault.epoch, fault.message, self.now())
+                    await self._store.note_unfit(run_id, fault.epoch, fault.message, self.now())
             raise fault
 
     async def _claim_handed(self, row: RunRow) -> Exception | None:
         """Claim a run and drive it; return why it is not claimed, of which the caller of `drive` alone is told."""
         try:
             if row.plan_digest is None:
+                self._must_look = True
                 await self._plan_and_drive(row, stream=False, is_asked=False)
                 return None  # a task that cannot be planned is a failed run
             seen = await self._see(row)
@@ -1016,12 +1063,19 @@ class Execution:
     # --- claim
 
     async def _take_under(
-        self, permit: Permit, run_id: str, seen: JournalSeen | None, *, is_asked: bool, by_force: bool
+        self,
+        permit: Permit,
+        run_id: str,
+        seen: JournalSeen | None,
+        *,
+        is_asked: bool,
+        by_force: bool,
+        is_wanted: Callable[[RunRow], bool] | None = None,
     ) -> Taken | None:
         """Claim a run that is to be driven under a permit; the permit is given back unless the run is claimed."""
         taken = None
         try:
-            taken = await self._take(run_id, seen, is_asked=is_asked, by_force=by_force)
+            taken = await self._take(run_id, seen, is_asked=is_asked, by_force=by_force, is_wanted=is_wanted)
         finally:
             if taken is None:
                 permit.give_back()
@@ -1030,21 +1084,30 @@ class Execution:
         return taken
 
     async def _take(
-        self, run_id: str, seen: JournalSeen | None = None, *, is_asked: bool = False, by_force: bool = False
+        self,
+        run_id: str,
+        seen: JournalSeen | None = None,
+        *,
+        is_asked: bool = False,
+        by_force: bool = False,
+        is_wanted: Callable[[RunRow], bool] | None = None,
     ) -> Taken | None:
-        """Claim a run and return what drives it; `None`: another owner has the run.
+        """Claim a run and return what drives it; `None`: another owner has the run, or it is not wanted.
 
         Args:
             run_id: The run.
             seen: Its journal, if it was read already.
             is_asked: Whether this is an explicit resume, so that earlier deaths do not count.
             by_force: Whether a living owner loses it.
+            is_wanted: As in `Store.claim`.
 
         Raises:
             StoreError: Its journal was changed.
             ConfigError: A tool of the run is missing here.
         """
-        row = await self._owner.claim(self._store, run_id, by_force=by_force)
+        # Taken before the claim: if no decision is told from then on until the driver is there to hear of it, the answer of the claim stands.
+        told = self.changes.count("decided") if run_id in self._handed else None
+        row = await self._owner.claim(self._store, run_id, by_force=by_force, is_wanted=is_wanted)
         if row is None:
             return None
         self._claimed[run_id] = row
@@ -1061,7 +1124,7 @@ class Execution:
             await self._let_go(row)
             raise
         deaths = Deaths() if is_asked else count_deaths(entries, has_died=row.taken_from is not None)
-        return Taken(row, header, entries, deaths, self._first_events(row, deaths), is_asked)
+        return Taken(row, header, entries, deaths, self._first_events(row, deaths), is_asked, told=told)
 
     def _first_events(self, row: RunRow, deaths: Deaths) -> Sequence[Cause]:
         """Return the events that begin or continue a run."""
@@ -1192,7 +1255,7 @@ class Execution:
         first = self._with_kept(taken, machine)
         try:
             decisions: Sequence[Decision] = ()
-            if taken.machine is None:
+            if self._may_be_decided(taken):
                 decisions = await self.archive.decisions(row.id)
             # Decisions may come after the driver has looked for the last time; so it looks again until there are none.
             while first or decisions:
@@ -1215,6 +1278,13 @@ class Execution:
             del self._drivers[row.id]
             self.facilities.semaphore.forget(row.id)
         return machine.status is None
+
+    def _may_be_decided(self, taken: Taken) -> bool:
+        """Whether the store may have decisions about a run that has just got its driver."""
+        if taken.machine is not None:
+            return False
+        # What the claim did not see was told later: to this driver, or before it was there. Then the count has changed.
+        return taken.row.has_decisions or taken.told is None or self.changes.count("decided") != taken.told
 
     def _leave_to_timers(self, run_id: str, machine: Machine) -> None:
         """Have a run that is no longer driven woken when something happens by itself."""

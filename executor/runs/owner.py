@@ -95,15 +95,29 @@ class Owner:
         self._presence.release(self.name)
         self.lease.close()
 
+    async def leave(self, store: Store) -> None:
+        """Let others take over at once what this owner still has as it closes, such as failed runs whose plans were being patched."""
+        if self._held:
+            with suppress(StoreError):  # then they wait for the end of the lease
+                await store.end_beat(self.name)
+
     # --- runs
 
-    async def claim(self, store: Store, run_id: str, *, by_force: bool = False) -> RunRow | None:
-        """Become the owner of a run that no living owner has; `None`: another owner has it, or there is no such run.
+    async def claim(
+        self,
+        store: Store,
+        run_id: str,
+        *,
+        by_force: bool = False,
+        is_wanted: Callable[[RunRow], bool] | None = None,
+    ) -> RunRow | None:
+        """Become the owner of a run that no living owner has; `None`: another owner has it, it is not wanted, or there is no such run.
 
         Args:
             store: Where the run is.
             run_id: The run.
             by_force: Whether a living owner loses it.
+            is_wanted: As in `Store.claim`.
         """
         former: list[tuple[str, bool]] = []  # the former owner, and whether it lives
 
@@ -116,7 +130,9 @@ class Owner:
             return lives and not by_force
 
         row = await self._hold(
-            store, run_id, lambda: store.claim(run_id, self.name, is_alive=is_alive, by_force=by_force)
+            store,
+            run_id,
+            lambda: store.claim(run_id, self.name, is_alive=is_alive, by_force=by_force, is_wanted=is_wanted),
         )
         if row is not None:
             for name, lives in former:

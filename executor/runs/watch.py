@@ -80,12 +80,20 @@ class Watch:
         self._looked = (
             -math.inf
         )  # when the last look began, by the monotonic clock; `-inf`: another one is due
+        self._is_looking = False  # whether the commit thread comes back by itself
         changes.on_decided(self._hear)
 
-    def begin(self) -> None:
-        """Look now, and go on looking; hand decisions over on this event loop."""
+    def begin(self, *, may_have_missed: bool = True) -> None:
+        """Look now, and go on looking; hand decisions over on this event loop.
+
+        Args:
+            may_have_missed: Whether a decision may have been told before the run was driven here, and nobody has looked since.
+        """
         self._loop = asyncio.get_running_loop()
-        self._looked = -math.inf  # a decision may have been told before the run was driven here
+        if not may_have_missed and self._is_looking:
+            return
+        if may_have_missed:
+            self._looked = -math.inf
         self._commits.expect(self, 0.0)
 
     def _hear(self, runs: Collection[str] | None) -> None:
@@ -121,6 +129,7 @@ class Watch:
         self._look_again()
 
     def _look_again(self) -> None:
+        self._is_looking = False  # first: a run that begins now has the looks begin again
         if (self._driving or self.is_needed()) and self._loop is not None and not self._loop.is_closed():
             pause_s = POLL_S
             if self._changes.is_telling:
@@ -129,6 +138,7 @@ class Watch:
             elif self._changes.can_tell:  # only now: most programs have ended before, and need not listen
                 with suppress(RuntimeError):
                     self._loop.call_soon_threadsafe(self._changes.begin)
+            self._is_looking = True
             self._commits.expect(self, pause_s)
 
     # --- on the event loop

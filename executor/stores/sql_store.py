@@ -272,6 +272,7 @@ _BEATS: Final = "SELECT name, beat FROM @owners WHERE name IN [:owners] ORDER BY
 _BEGIN_TO_BEAT: Final = """
     INSERT INTO @owners (name, beat) VALUES (:owner, :beat) ON CONFLICT (name) DO UPDATE SET beat=@owners.beat+1 RETURNING beat
 """
+_END_BEAT: Final = "DELETE FROM @owners WHERE name=:owner"
 # One search of the index for each owner, where DISTINCT would read an entry for each run.
 _LIST_OWNERS: Final = """
     WITH RECURSIVE found (name) AS (
@@ -314,6 +315,7 @@ _JOURNAL: Final = """
         AND first_seq<=:last ORDER BY first_seq
 """
 
+_HAS_DECISIONS: Final = "SELECT EXISTS (SELECT 1 FROM @decisions WHERE run_id=:run)"
 _LEAVE_DECISION: Final = "INSERT INTO @decisions (run_id, record) VALUES (:run, :record)"
 _DECIDE: Final = """
     INSERT INTO @decided_attempts (run_id, step, attempt, about, record) VALUES (:run, :step, :attempt, :about, :record) ON CONFLICT DO NOTHING
@@ -752,7 +754,13 @@ class SqlStore(ABC):
         """Check what the store remembers, in the transaction of a claim: a run finds everything that was there when it was claimed."""
 
     async def claim(
-        self, run_id: str, owner: str, *, is_alive: Callable[[str, int | None], bool], by_force: bool = False
+        self,
+        run_id: str,
+        owner: str,
+        *,
+        is_alive: Callable[[str, int | None], bool],
+        by_force: bool = False,
+        is_wanted: Callable[[RunRow], bool] | None = None,
     ) -> RunRow | None:
         """See `Store.claim`. The rows of run and owner are locked while the question is asked: neither moves meanwhile."""
 
@@ -761,25 +769,36 @@ class SqlStore(ABC):
             if sql.lock:
                 sql.send(f"SELECT 1 FROM @runs WHERE id=:run{sql.lock}", {"run": run_id})
             found = self._find(sql, run_id)
-            if found is None:
+            if found is None or (is_wanted is not None and not is_wanted(found)):
                 return None
-            beats: dict[str, int | None] = dict(
-                sql.rows(f"{_BEATS}{sql.lock}", {"owners": [found.owner or owner, owner]})
-            )
-            if found.owner is not None and is_alive(found.owner, beats.get(found.owner)):
-                return None
+            if found.owner is not None:
+                beats: dict[str, int | None] = dict(
+                    sql.rows(f"{_BEATS}{sql.lock}", {"owners": [found.owner, owner]})
+                )
+                if is_alive(found.owner, beats.get(found.owner)):
+                    return None
             is_taken = found.owner not in (None, owner) and not by_force
             if is_taken:
-                sql.send("DELETE FROM @owners WHERE name=:owner", {"owner": found.owner})
-            ((beat,),) = sql.rows(_BEGIN_TO_BEAT, _first_beat(owner))
+                sql.send(_END_BEAT, {"owner": found.owner})
+            # Sent together with the question that follows: each answer that is waited for is a trip to the server.
+            beating = sql.send(_BEGIN_TO_BEAT, _first_beat(owner))
             sql.send(
                 "UPDATE @runs SET owner=:owner, epoch=epoch+1 WHERE id=:run", {"owner": owner, "run": run_id}
             )
+            ((has_decisions,),) = sql.rows(_HAS_DECISIONS, {"run": run_id})
+            ((beat,),) = beating.fetchall()
             if by_force and found.owner is not None:
                 sql.send(_FREE_OWNERS, {"owners": [found.owner]})
             self._tell(sql, "moved", [run_id])
             taken_from = found.owner if is_taken else None
-            return replace(found, owner=owner, epoch=found.epoch + 1, beat=beat, taken_from=taken_from)
+            return replace(
+                found,
+                owner=owner,
+                epoch=found.epoch + 1,
+                beat=beat,
+                taken_from=taken_from,
+                has_decisions=bool(has_decisions),
+            )
 
         # A claim has to be durable before it counts: a process that drives a run may outlive the server's memory of the run, and an epoch must not
         # be given out twice. No process outlives a power loss of the machine that has the file.
@@ -805,6 +824,10 @@ class SqlStore(ABC):
         """See `Store.raise_beat`."""
         statement = "UPDATE @owners SET beat=beat+1 WHERE name=:owner"
         return (await self._write(lambda sql: sql.send(statement, {"owner": owner}))).rowcount == 1
+
+    async def end_beat(self, owner: str) -> None:
+        """See `Store.end_beat`."""
+        await self._write(lambda sql: sql.send(_END_BEAT, {"owner": owner}), outlives="server")
 
     async def list_owned(self, owner: str) -> Mapping[str, int]:
         """See `Store.list_owned`."""

@@ -106,6 +106,7 @@ class RunRow:
         usd: What it has cost, in US dollars, as far as prices are known; of a run of an older version 0.
         due: Of a new run: its deadline, in Unix seconds; `None`: it has none.
         taken_from: Of a row that was just claimed: the owner that was overtaken, since it was dead; `None`: there was none.
+        has_decisions: Of a row that was just claimed: whether the store had decisions about it; `True`: it may have.
     """
 
     id: str
@@ -126,6 +127,7 @@ class RunRow:
     usd: float = 0.0
     taken_from: str | None = None
     due: float | None = None
+    has_decisions: bool = True
 
     @property
     def submitter(self) -> str:
@@ -137,6 +139,15 @@ class RunRow:
     def priority(self) -> int | None:
         """Its priority, as its header has it; `None`: none was given, or the row was read without its header."""
         return self.header.get("priority")
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it is a run with a plan that nobody has claimed yet: there is nothing to read before a claim, nor a death to count."""
+        return (
+            not (self.epoch or self.last_seq or self.is_replay)
+            and self.owner is None
+            and self.plan_digest is not None
+        )
 
     @property
     def is_replay(self) -> bool:
@@ -685,9 +696,15 @@ class Store(Protocol):
         ...
 
     async def claim(
-        self, run_id: str, owner: str, *, is_alive: Callable[[str, int | None], bool], by_force: bool = False
+        self,
+        run_id: str,
+        owner: str,
+        *,
+        is_alive: Callable[[str, int | None], bool],
+        by_force: bool = False,
+        is_wanted: Callable[[RunRow], bool] | None = None,
     ) -> RunRow | None:
-        """Become the owner if there is none or `is_alive(owner, beat)` is false; the epoch is raised. `None`: it is driven.
+        """Become the owner if there is none or `is_alive(owner, beat)` is false; the epoch is raised. `None`: it is driven, or not wanted.
 
         A new owner gets a heartbeat. An owner that lost the run by force has no heartbeat any more; the returned row shows this.
 
@@ -696,6 +713,7 @@ class Store(Protocol):
             owner: Its new owner.
             is_alive: Whether its present owner lives.
             by_force: The present owner lives and loses only this run; it keeps its heartbeat for its other runs.
+            is_wanted: Whether the run is claimed at all, by its row before the claim; `None`: it is.
         """
         ...
 
@@ -705,6 +723,10 @@ class Store(Protocol):
 
     async def raise_beat(self, owner: str) -> bool:
         """Raise an owner's beat; `False`: it has none, since it was overtaken or owns nothing."""
+        ...
+
+    async def end_beat(self, owner: str) -> None:
+        """Note that an owner is gone, although it still has runs: nobody waits for the end of its lease."""
         ...
 
     async def release(self, epochs: Mapping[str, int]) -> None:

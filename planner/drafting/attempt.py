@@ -116,7 +116,8 @@ def no_model(
         attempts: What was tried.
     """
     head = f"no saved plan answers the task {quoted_task(task)}, and {missing}."
-    return PlanningFailed("\n".join([head, *_passed_over(attempts), _nearest(saved)]), attempts)
+    passed_over = [f"A saved plan fits but cannot be used: {attempt}" for attempt in attempts]
+    return PlanningFailed("\n".join([head, *passed_over, _nearest(saved)]), attempts)
 
 
 def no_endpoint(
@@ -190,11 +191,6 @@ def _nearest(saved: Sequence[SavedPlan]) -> str:
         return "No plans are saved: `firmplan plans save NAME FILE` keeps one, Planner(library=..) brings a folder of them."
     lines = [f"  {each.plan.task}  ({each.name})" for each in saved]
     return "\n".join(["The nearest saved tasks:", *lines])
-
-
-def _passed_over(attempts: Sequence[Attempt]) -> list[str]:
-    """Return why saved plans whose patterns match could not be used."""
-    return [f"A saved plan fits but cannot be used: {attempt}" for attempt in attempts]
 
 
 def _count(number: int, noun: str) -> str:

@@ -298,6 +298,7 @@ class FailureReport:
             head = path.partition("/")[0].partition("[")[0].partition("#")[0]
             if path not in parts and head in parts and step.status in STATUSES:
                 parts[head][path] = step
+        # A tool's own code is its author's word only if its data is trusted: else data may have made it.
         opened = {each: disclosures.of_step(each) is Disclosure.OPEN for each in ids}
         states = {
             each: StepState.of(

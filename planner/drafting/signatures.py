@@ -162,7 +162,11 @@ def _result(tool: Signature, depth: int, fields: int) -> str:
         return declared or "anything"
     learnt = _learnt_of(real)
     if learnt is None or not learnt.shape:
-        return declared or _undeclared(real, depth, fields)
+        # A type that is declared and not relied on is a guess, as long as no result has come.
+        guess = real.types.returns
+        return declared or (
+            "anything" if guess is None else f"anything, perhaps {_short(guess, depth, fields)}"
+        )
     seen = _seen(real, learnt, depth, fields)
     if declared is None or is_loose(tool.returns):
         return f"{declared or 'anything'}; in {_results(learnt.results)} {seen}"
@@ -176,12 +180,6 @@ def _result(tool: Signature, depth: int, fields: int) -> str:
 def _tool_of(tool: Signature) -> Tool[..., Any] | None:
     """Return a tool that is more than its signature; `None`: it is not."""
     return cast("Tool[..., Any]", tool) if isinstance(tool, Tool) else None
-
-
-def _undeclared(tool: Tool, depth: int, fields: int) -> str:
-    """Return what there is to say of a result of which none has come: the declared type that is not relied on, else nothing."""
-    described = tool.types.returns
-    return "anything" if described is None else f"anything, perhaps {_short(described, depth, fields)}"
 
 
 def _results(count: int) -> str:

@@ -249,6 +249,7 @@ def plan_of(value: Json, request: PlanRequest) -> tuple[Json, tuple[Problem, ...
     made: list[Json] = []
     args: dict[str, Mapping[str, Json]] = {}
     hoisting = _Hoisting(request.tools, {*map(_id, steps)})
+    # In their order: a reference means a step before it, and the type of that step's result decides how it is read.
     for step in steps:
         read = _Settled(results, request.tools, args).step(step) if isinstance(step, dict) else step
         made += [*hoisting.steps_of(read)]
@@ -380,6 +381,7 @@ class _Settled:
         text = _python_choice(text)
         for id_, args in self.args.items():
             text = self._with_echoes(text, id_, args)
+        # A field that the type has stays: only a name that can be no field means the whole result.
         for id_, schema in self.results.items():
             for name in _WHOLE_RESULT:
                 if not _has_field(schema, name):
@@ -468,6 +470,7 @@ class _Hoisting(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.AST:  # ast's name
         """Return a reference to a new step in the place of a call of a tool."""
+        # Inner calls first: their steps have to stand before the step that uses them.
         inner = self.generic_visit(node)
         tool = self.tools.find(node.func.id) if isinstance(node.func, ast.Name) else None
         if tool is None or tool.effect is Effect.WRITE or tool.name in FUNCTIONS:
@@ -523,6 +526,7 @@ def _fields(schema: Json, root: Mapping[str, Json]) -> Mapping[str, Json]:
     """Return the fields of a result, or of its items, with their schemas; empty if they are not known."""
     match schema:
         case {"$ref": str(ref)}:
+            # The definition is read without definitions, so that one which names itself ends.
             definitions = cast("Mapping[str, Json]", root.get("$defs") or {})
             return _fields(definitions.get(ref.rpartition("/")[2]), {})
         case {"type": "array", "items": items}:
@@ -559,6 +563,7 @@ def _needed(plan: _Object, request: PlanRequest) -> _Object:
         if isinstance(step, dict) and (id_ := _id(step))
     }
     wanted = [*_names(plan.get("output")), *(_id(step) for step in steps if _writes(step, request))]
+    # Needed is what the output, a write, or another needed step refers to.
     needed: set[str] = set()
     while wanted:
         if (id_ := wanted.pop()) not in needed and id_ in uses:

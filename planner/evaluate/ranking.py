@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import log2
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 from ...plans.values import Json
 from ..drafting.tool_choice import nearest_tools
@@ -60,17 +60,16 @@ def reciprocal_rank(ranked: Sequence[str], relevant: Iterable[str]) -> float:
     return next((1 / rank for rank, name in enumerate(ranked, 1) if name in wanted), 0.0)
 
 
-def ndcg(ranked: Sequence[str], relevant: Iterable[str], depth: int = DEPTH) -> float:
+def ndcg(ranked: Sequence[str], relevant: Iterable[str]) -> float:
     """Return the normalized discounted cumulative gain of the first documents; 0: nothing is relevant, or nothing of it is among them.
 
     Args:
         ranked: The names that were found, the best first.
         relevant: The names that should be found.
-        depth: How many of the first documents count.
     """
     wanted = frozenset(relevant)
-    gain = sum(1 / log2(rank + 1) for rank, name in enumerate(ranked[:depth], 1) if name in wanted)
-    best = sum(1 / log2(rank + 1) for rank in range(1, min(depth, len(wanted)) + 1))
+    gain = sum(1 / log2(rank + 1) for rank, name in enumerate(ranked[:DEPTH], 1) if name in wanted)
+    best = sum(1 / log2(rank + 1) for rank in range(1, min(DEPTH, len(wanted)) + 1))
     return gain / best if best else 0.0
 
 
@@ -82,7 +81,7 @@ def retrieval_of(tasks: Sequence[EvalTask], library: Sequence[SavedPlan]) -> tup
         library: The saved plans of the set.
     """
     tools = [
-        _Ranked(
+        (
             [tool.name for tool in nearest_tools(task.task, task.tools, found_only=True)],
             task.expected.tools,
             len(task.tools),
@@ -91,7 +90,7 @@ def retrieval_of(tasks: Sequence[EvalTask], library: Sequence[SavedPlan]) -> tup
         if task.expected.tools
     ]
     plans = [
-        _Ranked(
+        (
             [each.name for each in ranked_plans(task.task, library, task.inputs)],
             (task.expected.plan,),
             len(library),
@@ -102,19 +101,14 @@ def retrieval_of(tasks: Sequence[EvalTask], library: Sequence[SavedPlan]) -> tup
     return (*_measured("tools", tools), *_measured("saved plans", plans))
 
 
-@dataclass(frozen=True, slots=True)
-class _Ranked:
-    """One task: what was found, what should be, and among how many documents."""
-
-    ranked: list[str]
-    relevant: tuple[str, ...]
-    documents: int
+_Ranked: TypeAlias = "tuple[list[str], tuple[str, ...], int]"
+"""One task: the names that were found, those that should be, and among how many documents."""
 
 
 def _measured(what: Literal["tools", "saved plans"], found: Sequence[_Ranked]) -> list[Retrieval]:
     if not found:
         return []
-    ranks = [reciprocal_rank(each.ranked, each.relevant) for each in found]
-    gains = [ndcg(each.ranked, each.relevant) for each in found]
-    documents = max(each.documents for each in found)
+    ranks = [reciprocal_rank(ranked, relevant) for ranked, relevant, _ in found]
+    gains = [ndcg(ranked, relevant) for ranked, relevant, _ in found]
+    documents = max(count for *_, count in found)
     return [Retrieval(what, len(found), documents, sum(ranks) / len(found), sum(gains) / len(found))]

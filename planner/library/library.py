@@ -21,6 +21,9 @@ from .pattern import TaskPattern, own_words
 from .retrieval import ranked_by_words
 
 SUFFIXES = (".json", ".yaml", ".yml")
+NEAREST_MAX = 3
+"""Saved plans that a message names."""
+
 FILES_MAX = 2_000
 """Files of a folder that are read: each costs about a millisecond, for every task."""
 
@@ -148,16 +151,10 @@ def ranked_plans(task: str, saved: Sequence[SavedPlan], inputs: Mapping[str, Jso
     return [*matched, *(each for each in near if all(each is not known for known in matched))]
 
 
-def nearest_tasks(task: str, saved: Sequence[SavedPlan], most: int = 3) -> list[SavedPlan]:
-    """Return the saved plans whose tasks share most words with a task, for messages.
-
-    Args:
-        task: The words.
-        saved: The plans to look at.
-        most: The most plans to return.
-    """
+def nearest_tasks(task: str, saved: Sequence[SavedPlan]) -> list[SavedPlan]:
+    """Return the saved plans whose tasks share most words with a task, for messages."""
     with_task = [each for each in saved if each.plan.task]
-    return ranked_by_words(task, with_task, lambda each: each.plan.task or "")[:most]
+    return ranked_by_words(task, with_task, lambda each: each.plan.task or "")[:NEAREST_MAX]
 
 
 def _listed(source: object) -> list[object]:

@@ -372,14 +372,7 @@ def _json(words: str) -> Json:
 def _chosen(words: str, options: list[Json]) -> Json:
     """Return the option that the words name; case does not matter."""
     for option in options:
-        spelled = (
-            option
-            if isinstance(option, str)
-            else str(option).lower()
-            if isinstance(option, bool)
-            else f"{option}"
-        )
-        if spelled.casefold() == words.casefold():
+        if str(option).casefold() == words.casefold():
             return option
     raise NoValue
 

@@ -130,6 +130,7 @@ def _combined(known: Known, case: Case) -> Iterator[tuple[str, int]]:
     numbers = numbers[:NUMBERS_MAX]
     for at_, (one, left) in enumerate(numbers):
         for other_at, (other, right) in enumerate(numbers):
+            # Sums and products have no order, so each pair is tried once.
             if at_ < other_at:
                 yield from _rounded(f"{one} + {other}", left + right, value, 5)
                 yield from _rounded(f"{one} * {other}", left * right, value, 5)
@@ -199,6 +200,7 @@ def text_templates(known: Known, cases: Sequence[Case], value: str) -> Iterator[
         return
     spans: list[tuple[int, int, str]] = []
     found = [*_embedded(known, cases, value), *_embedded_results(known, cases[0], value)]
+    # The longest first: `Rome` must not take a part of `Rome Central`.
     for text, code in sorted(found, key=lambda each: -len(each[0])):
         pattern = re.compile(
             rf"(?<!\w){re.escape(text)}(?!\w)"

@@ -113,15 +113,10 @@ class Inputs:
 
     def names_in(self, text: str) -> list[str]:
         """Return the parts of a text that the first task names and that look like names or numbers: capitals, digits, addresses."""
-        parts = {
-            found for found in _NAME_OF_ITS_OWN.findall(text) if _spelled(self.tasks[0], found) == "exact"
-        }
-        parts |= {
-            word
-            for part in _NAME_OF_ITS_OWN.findall(text)
-            for word in part.split()
-            if _spelled(self.tasks[0], word) == "exact"
-        }
+        names = _NAME_OF_ITS_OWN.findall(text)
+        # Of `Anna Walsh` the task may name only `Anna`.
+        tried = {part for name in names for part in (name, *name.split())}
+        parts = {part for part in tried if _spelled(self.tasks[0], part) == "exact"}
         return sorted(parts, key=lambda each: (-len(each), each))
 
     def known(self) -> Iterator[tuple[str, tuple[Json, ...]]]:

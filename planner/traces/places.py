@@ -134,9 +134,9 @@ def _parts(value: Json) -> Iterator[tuple[str | int, Json]]:
             pass
 
 
-def is_small(value: Json, most: int = CONTAINER_PARTS_MAX) -> bool:
+def is_small(value: Json) -> bool:
     """Whether a value has few parts."""
-    left, parts = most, [value]
+    left, parts = CONTAINER_PARTS_MAX, [value]
     while parts:
         left -= 1
         if left < 0:

@@ -65,9 +65,9 @@ def _is_secret_name(name: str) -> bool:
     return _NAMES.search(words) is not None and _TOKEN_COUNTS.search(words) is None
 
 
-def secrets_in(value: Json, name: str = "") -> Iterator[str]:
+def secrets_in(value: Json) -> Iterator[str]:
     """Yield the distinctive secrets in a value, which no other text holds by chance: texts of a known form, and long texts with letters and digits under a secret's name."""
-    waiting: list[tuple[str, Json]] = [(name, value)]
+    waiting: list[tuple[str, Json]] = [("", value)]
     while waiting:
         of, each = waiting.pop()
         match each:

@@ -175,6 +175,7 @@ def sublist_codes(known: Known, source: Place, choices: Sequence[Choice]) -> Ite
     if all(list(each.chosen) == list(range(len(each.elements))) for each in choices):
         yield code, 0, ""
         return
+    # A filter keeps the order of the list; elements in another order were sorted.
     if list(first.chosen) == sorted(first.chosen):
         for condition, cost, why in _conditions(known, source, choices, name):
             yield f"[{name} for {name} in {code} if {condition}]", cost, why
@@ -206,6 +207,7 @@ def _all_conditions(known: Known, source: Place, choices: Sequence[Choice], name
         return
     for column in columns_of(known, first.elements):
         part, values = f"{name}{tail(column.steps)}", column.values
+        # A field tells the chosen elements apart if they share a value that no other element has, or if all others share one.
         inside = {key for at_, key in enumerate(column.keys) if at_ in chosen}
         outside = {key for at_, key in enumerate(column.keys) if at_ not in chosen}
         value = values[first.chosen[0]]

@@ -337,6 +337,7 @@ class StepDraft:
 
     def _scope(self, trace: int, turn: int) -> dict[str, Json]:
         """Return what was known in a trace before a turn."""
+        # Calls of one turn were made together: none of them knew the result of another.
         known = {made.id: made.values[trace] for made in self.steps if made.ready[trace] < turn}
         return {**known, "inputs": cast("Json", self.known.inputs.scopes[trace])}
 
@@ -447,6 +448,7 @@ class StepDraft:
         scopes = self._scopes(groups)
         best: tuple[tuple[int, ...], _Loop] | None = None
         tried = 0
+        # The trace with the most calls decides which lists are tried: a list that is too short there is the wrong one.
         first = max(range(len(groups)), key=lambda trace: len(groups[trace]))
         for source, _ in self.known.indexes.lists(scopes[first]):
             walked = [
@@ -471,6 +473,7 @@ class StepDraft:
             explained = self._arguments(loop.calls, loop)
             if not any(_uses_item(each.template) for each in explained.origins):
                 continue
+            # The better loop leaves less to a model, then less unexplained, and then explains more by its item.
             rank = (
                 len(explained.wanted),
                 sum(each.kind == "unexplained" for each in explained.origins),
@@ -500,6 +503,7 @@ class StepDraft:
         )
         chosen: list[int] = []
         left = list(range(len(elements)))
+        # Each call takes the first element that is left and shares a value with it, so that no element is used twice.
         for call in group:
             wanted = _leaves(call.args) - common
             number = next((each for each in left if wanted & keys[each]), None)

@@ -10,6 +10,7 @@ import backend_child
 import pytest
 import structlog
 from firmplan import Engine, Model, Planner, PlanningFailed, RunDriven, ServerError, tool
+from firmplan.executor.runs.owner import HOST_ENV
 from firmplan.testing import ScriptedModel, Slow
 from public import call, plan, within
 from queue_backend import QueueBackend
@@ -163,8 +164,11 @@ def test_the_lease_of_a_worker_is_renewed_while_it_looks_for_a_patch(tmp_path, p
     within(main())
 
 
-def test_a_patch_that_its_worker_did_not_finish_is_made_by_the_next(tmp_path):
-    """The worker closes while it asks for a patch: the failed run stays with its dead owner, and the caller waits for the next worker."""
+def test_a_patch_that_its_worker_did_not_finish_is_made_by_the_next(tmp_path, monkeypatch):
+    """The worker closes while it asks for a patch: the failed run stays with its owner, and the caller waits for the next worker.
+
+    The first worker is of another machine: that it is gone is in the store, so nobody waits for the end of its lease, which is longer than this test may take.
+    """
     queue = tmp_path / "queue.db"
 
     async def main():
@@ -172,10 +176,15 @@ def test_a_patch_that_its_worker_did_not_finish_is_made_by_the_next(tmp_path):
             callers, workers = Planner("m", base_url=unasked.base_url), Planner("m", base_url=model.base_url)
             store = tmp_path / "s.db"
             async with Engine([price], store=store, planner=callers, backend=QueueBackend(queue)) as one:
-                async with Engine([price], store=store, planner=workers, backend=QueueBackend(queue)) as two:
+                await one.count_runs()
+                monkeypatch.setenv(HOST_ENV, "elsewhere")
+                async with Engine(
+                    [price], store=store, planner=workers, backend=QueueBackend(queue), lease=3600
+                ) as two:
                     working = asyncio.create_task(two.work(slots=2))
                     waiting = asyncio.create_task(one.run(GOLD, run_id="r", replan=1))
                     await until(lambda: model.requests)
+                    monkeypatch.delenv(HOST_ENV)
                     working.cancel()
                     await asyncio.wait([working])
                 assert not waiting.done()

@@ -35,7 +35,7 @@ from ...plans.python_types import adapter_of
 from ...plans.reports.nearest import did_you_mean, listing
 from ...plans.signature import AgentTools, Effect
 from ...plans.values import Json, canonical, parse_canonical
-from ..declaration import UNSTATED
+from ..declaration import UNSTATED, parsed
 from ..guards.guard import Guard, check_guards
 from ..models.completion import Message
 from ..models.marks import DATA_NOTE, as_text
@@ -95,10 +95,7 @@ class AgentSettings:
             raise ConfigError(f"{where}: system: expected text, found {said!r}")
         counts = {"retries": (self.retries, 0), "max_tokens": (self.max_tokens, 1)}
         for key, (value, least) in counts.items():
-            try:
-                _ = None if value is None else parse_count(value, least)
-            except ValueError as error:
-                raise ConfigError(f"{where}: {key}: {error}") from error
+            _ = None if value is None else parsed(f"{where}: {key}", parse_count, value, least)
         lists: dict[str, object] = {"examples": self.examples, "guard": self.guard}
         for key, listed in lists.items():
             if isinstance(listed, str | Mapping) or not isinstance(listed, Sequence):
@@ -244,10 +241,7 @@ class _Calling:
             ("max_steps", self.max_steps, STEPS),
             ("max_calls", self.max_calls, CALLS),
         ):
-            try:
-                limits[key] = default if value is None else parse_count(value, 1)
-            except ValueError as error:
-                raise ConfigError(f"{where}: {key}: {error}") from error
+            limits[key] = default if value is None else parsed(f"{where}: {key}", parse_count, value, 1)
             if limits[key] > STEPS_MAX:
                 raise ConfigError(
                     f"{where}: {key}: expected at most {STEPS_MAX}, found {value}; longer work is what a plan is for"

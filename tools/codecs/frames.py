@@ -304,28 +304,27 @@ _NAMES: Final = {
 }
 
 
+_PREFIXES: Final = (
+    ("timestamp[", "datetime["),  # what follows stays: unit and time zone
+    ("time32[", "time"),
+    ("time64[", "time"),
+    ("dictionary<", "category"),
+    ("decimal", "decimal"),
+    ("large_list", "list"),
+    ("fixed_size_list", "list"),
+    ("list", "list"),
+    ("struct", "struct"),
+)
+
+
 def dtype_name(kind: Any) -> str:
     """Return the name of an Arrow type that is the same for all libraries that mean the same: `float64`, `string`, `datetime[us, UTC]`."""
     text = str(kind)
     if text in _NAMES:
         return _NAMES[text]
-    for arrow, ours in (
-        ("timestamp[", "datetime["),
-        ("time32[", "time"),
-        ("time64[", "time"),
-        ("dictionary<", "category"),
-    ):
+    for arrow, ours in _PREFIXES:
         if text.startswith(arrow):
             return ours + text[len(arrow) :].replace("tz=", "") if ours.endswith("[") else ours
-    for arrow, ours in (
-        ("decimal", "decimal"),
-        ("large_list", "list"),
-        ("fixed_size_list", "list"),
-        ("list", "list"),
-        ("struct", "struct"),
-    ):
-        if text.startswith(arrow):
-            return ours
     return text
 
 

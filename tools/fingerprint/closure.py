@@ -11,6 +11,7 @@ by value. The standard library is hashed by name, installed code by name and ver
 
 from __future__ import annotations
 
+import ast
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -176,15 +177,8 @@ class ClosureWalk:
         observations = self.closure.observations
         observations.add_function(fn)
         scope = NameScope(name, fn.__code__.co_filename, fn.__globals__, captured(fn), observations, node)
-        # Types that stand as text (`list['Item']`) are resolved where the value is read.
-        self.references.find = scope.find
         read = read_names(node, fn.__code__, decorators=id(fn) in self.references.decorated)
-        self._docstrings.look(read, scope)
-        self.references.reach.see_files(node, scope)
-        lines = [
-            syntax_text(without_own_decorators(node, scope.find)),
-            *NameResolver(self, scope).follow(read, mutations_in(node)),
-        ]
+        lines = [syntax_text(without_own_decorators(node, scope.find)), *self._follow(node, read, scope)]
         lines += [
             f"default {key}={self.constant('default', key, value, name)}"
             for key, value in defaults_of(fn).items()
@@ -195,6 +189,14 @@ class ClosureWalk:
             if key not in MARKS
         ]
         self.closure.parts[name] = _digest("\n".join(lines))
+
+    def _follow(self, node: ast.AST, read: NamesRead, scope: NameScope) -> list[str]:
+        """Return a line for each name that a function or class reads, and follow the names."""
+        # Types that stand as text (`list['Item']`) are resolved where the value is read.
+        self.references.find = scope.find
+        self._docstrings.look(read, scope)
+        self.references.reach.see_files(node, scope)
+        return NameResolver(self, scope).follow(read, mutations_in(node))
 
     def _add_class(self, cls: type, name: str) -> None:
         module = vars(sys.modules[cls.__module__]) if cls.__module__ in sys.modules else {}
@@ -214,12 +216,7 @@ class ClosureWalk:
         cells = {key: value for each in own for key, value in captured(each).items()}
         self.closure.observations.add_class(cls)
         scope = NameScope(name, filename, module, cells, self.closure.observations)
-        self.references.find = scope.find
-        read = read_names(node, code)
-        self._docstrings.look(read, scope)
-        self.references.reach.see_files(node, scope)
-        lines = [syntax_text(node)]
-        lines += NameResolver(self, scope).follow(read, mutations_in(node))
+        lines = [syntax_text(node), *self._follow(node, read_names(node, code), scope)]
         lines += [f"base {self.constant('base', each.__name__, each, name)}" for each in cls.__bases__]
         # The metaclass may change whatever the body made.
         lines.append(f"kind {self.constant('kind', type(cls).__name__, type(cls), name)}")

@@ -79,6 +79,7 @@ def _resource(tool: Tool) -> Iterator[str]:
 
 def _untyped_arguments(tool: Tool) -> Iterator[str]:
     for name, schema in _properties(tool).items():
+        # A default says what is sent without the argument, and nothing of what may be sent.
         if not isinstance(schema, dict) or not {*schema} - {"title", "description", "default"}:
             yield f"argument '{name}' may be anything"
 
@@ -111,6 +112,7 @@ def _if(condition: Callable[[Tool], bool], message: str) -> Callable[[Tool], Ite
     return lambda tool: [message] if condition(tool) else []
 
 
+# One remedy must fit every finding of a rule, so a message only says what was found.
 _RULES: Final[tuple[tuple[str, Callable[[Tool], Iterable[str]], str], ...]] = (
     (
         "no-description",
@@ -255,6 +257,7 @@ def impure_calls(fn: Callable[..., Any]) -> list[str]:
 
 
 def _variables(names: Iterable[str], scope: Mapping[str, object]) -> Iterator[ContextVar[object]]:
+    # The value of a context variable is that of the caller: an argument that no key has.
     for name in names:
         if isinstance(value := scope.get(name), ContextVar):
             yield cast("ContextVar[object]", value)
@@ -272,7 +275,8 @@ def _qualified(value: object, path: tuple[str, ...]) -> Iterator[str]:
     name = getattr(value, "__qualname__", None)
     if isinstance(value, ModuleType):
         yield ".".join((value.__name__, *path))
-    elif name is None:  # an instance
+    # An instance has no qualified name. What its class reaches is for `reach.py`.
+    elif name is None:
         return
     elif home is None:  # methods of a hidden instance: `from random import random`
         yield ".".join((type(getattr(value, "__self__", None)).__module__, str(name), *path))
@@ -282,6 +286,7 @@ def _qualified(value: object, path: tuple[str, ...]) -> Iterator[str]:
 
 def _is_outside(name: str) -> bool:
     parts = name.split(".")
+    # As in `reach.py`, any beginning of the name may stand in the table.
     heads = {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
     if name == "random.Random":  # seeded by its user
         return False

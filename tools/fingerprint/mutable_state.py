@@ -21,33 +21,11 @@ from ...plans.immutable import immutable
 from .names import TREES_KEPT
 from .syntax import FunctionNode, enclosing_functions, module_statements
 
-_MUTATORS: Final = frozenset(
-    [
-        "add",
-        "append",
-        "appendleft",
-        "clear",
-        "difference_update",
-        "discard",
-        "extend",
-        "extendleft",
-        "insert",
-        "move_to_end",
-        "pop",
-        "popitem",
-        "popleft",
-        "put",
-        "put_nowait",
-        "remove",
-        "reverse",
-        "rotate",
-        "setdefault",
-        "sort",
-        "subtract",
-        "symmetric_difference_update",
-        "update",
-    ]
-)
+_MUTATORS: Final = frozenset({
+    "add", "append", "appendleft", "clear", "difference_update", "discard", "extend", "extendleft",
+    "insert", "move_to_end", "pop", "popitem", "popleft", "put", "put_nowait", "remove", "reverse",
+    "rotate", "setdefault", "sort", "subtract", "symmetric_difference_update", "update",
+})  # fmt: skip
 _PLAIN: Final = (
     *(list, dict, set, deque, queue.Queue, queue.SimpleQueue),
     *(bytearray, int, float, str, bytes, type(None)),
@@ -178,17 +156,13 @@ class _Finder(ast.NodeVisitor):
                 pass
         self.generic_visit(node)
 
-    def visit_Subscript(self, node: ast.Subscript) -> None:
-        self._visit_place(node)
-
-    def visit_Attribute(self, node: ast.Attribute) -> None:
-        self._visit_place(node)
-
-    def _visit_place(self, node: ast.Subscript | ast.Attribute) -> None:
+    def visit_Subscript(self, node: ast.Subscript | ast.Attribute) -> None:
         if isinstance(node.ctx, ast.Load):
             self.generic_visit(node)
         else:
             self._write_only(node, self.stored)
+
+    visit_Attribute = visit_Subscript  # noqa: N815  # as `ast` calls it
 
     def _write_only(self, node: ast.AST, names: set[str]) -> None:
         """Note the variable of a place that is only written to, and visit the subscripts on the way to it."""

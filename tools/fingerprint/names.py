@@ -194,13 +194,11 @@ class _Visitor(ast.NodeVisitor):
         for part in (*head, *body):
             self.visit(part)
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         self._annotation(node.returns)
         self.generic_visit(node)
 
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
-        self._annotation(node.returns)
-        self.generic_visit(node)
+    visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815  # as `ast` calls it
 
     def visit_arg(self, node: ast.arg) -> None:
         self._annotation(node.annotation)
@@ -215,15 +213,11 @@ class _Visitor(ast.NodeVisitor):
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
         # A chain of attributes is read to its end: of `prices.RATES.get` the module's table counts, not the module.
-        attributes = [node.attr]
-        inner = node.value
-        while isinstance(inner, ast.Attribute):
-            attributes.append(inner.attr)
-            inner = inner.value
+        inner, attributes = attribute_chain(node)
         self.hidden |= {_HIDDEN[name] for name in attributes if name in _HIDDEN}
         self.asks_schemas = self.asks_schemas or not _SCHEMAS.isdisjoint(attributes)
         if isinstance(inner, ast.Name):
-            self._path(inner.id, tuple(reversed(attributes)))
+            self._path(inner.id, attributes)
         else:
             self.visit(inner)
 
@@ -259,6 +253,15 @@ class _Visitor(ast.NodeVisitor):
         self.paths.setdefault(name, set()).add(path)
 
 
+def attribute_chain(node: ast.AST) -> tuple[ast.AST, Path]:
+    """Return what a chain of attributes begins with, and the attributes: of `a.b.c` the name `a`, and `b` and `c`."""
+    attributes: list[str] = []
+    while isinstance(node, ast.Attribute):
+        attributes.insert(0, node.attr)
+        node = node.value
+    return node, tuple(attributes)
+
+
 def _first_name(node: ast.AST) -> str:
     """Return the name that an expression such as `client.chat(x).create` begins with; empty: it begins with none."""
     while isinstance(node, ast.Attribute | ast.Subscript | ast.Call | ast.Await):
@@ -268,11 +271,7 @@ def _first_name(node: ast.AST) -> str:
 
 def _chains(node: ast.AST) -> Iterator[Path]:
     """Yield the chains of attributes in an argument, without those inside a call of its own."""
-    attributes: list[str] = []
-    inner = node
-    while isinstance(inner, ast.Attribute):
-        attributes.insert(0, inner.attr)
-        inner = inner.value
+    inner, attributes = attribute_chain(node)
     match inner:
         case ast.Name(id=name):
             yield (name, *attributes)

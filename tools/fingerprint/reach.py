@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["network", "files", "processes"]
 
+# Qualified names: of a module that reaches outside with all that is in it (`socket`), or of the parts of one that do (`os.listdir`).
 NETWORK: Final = frozenset({
     "aiohttp", "anthropic", "asyncio.open_connection", "asyncio.streams", "asyncpg", "boto3", "botocore", "elasticsearch", "ftplib", "google.cloud", "grpc",
     "http", "httpcore", "httplib2", "httpx", "httpx2", "imaplib", "kafka", "mysql", "nntplib", "openai", "paramiko", "pika", "playwright", "poplib",
@@ -93,6 +94,7 @@ class Reach:
         """Look at a value that code uses: a function, a class, or an object by its class. Modules are seen by the names that are read of them."""
         if isinstance(value, ModuleType):
             return
+        # By the class and not by the name in the code: a client is found in a table and in a captured variable as well.
         if isinstance(value, BuiltinFunctionType) and not isinstance(value.__self__, ModuleType | None):
             value = type(value.__self__)  # a method of an object, such as `connection.execute`
         owner = value if isinstance(value, FunctionType | BuiltinFunctionType | type) else type(value)
@@ -122,6 +124,7 @@ class Reach:
 
     def see_code(self, fn: FunctionType) -> None:
         """Look at a function without source, and at those that it calls, by their compiled code: what was typed in, or made by `exec`."""
+        # Without source there is no closure to walk, so the walk is repeated here in small: from one function of the project to the next.
         waiting, known = [fn], {id(fn)}
         while waiting:
             each = waiting.pop()
@@ -138,6 +141,8 @@ class Reach:
 
     def _see_chains(self, code: CodeType, names: Mapping[str, object]) -> Iterator[object]:
         """Look at the names that compiled code reads, and yield their values."""
+        # Nothing tells which constant is the mode of which call. One mode that writes decides for the whole function: a file that is read
+        # as well is missed, which is better than asking for the trust of each tool that writes a report.
         opens_to_write = any(isinstance(each, str) and _is_write_mode(each) for each in code.co_consts)
         for is_import, (name, *path) in _chains(code):
             value = None if is_import else names.get(name)
@@ -166,6 +171,7 @@ def _kind_of(name: str) -> Kind | None:
     if top not in _TOPS:
         return "network" if _is_client(top) else None
     parts = name.split(".")
+    # A table may have any beginning of the name: `sqlite3` stands for `sqlite3.dbapi2.connect`.
     heads = [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
     kind: Kind | None = next((_KINDS[head] for head in heads if head in _KINDS), None)
     # A module of the project may have the name of a library.
@@ -177,6 +183,7 @@ def _kind_of(name: str) -> Kind | None:
 @cache
 def _is_client(top: str) -> bool:
     """Whether a module belongs to an installed library that requires a library for networks."""
+    # Clients of single services are countless. Nearly all of them require one of a few libraries, and their distribution says so.
     if top == "builtins" or origin_of(top) is not Origin.INSTALLED:
         return False
     return any(_CLIENTS & _required(each) for each in distributions_of(top))
@@ -188,6 +195,7 @@ def _required(distribution: str) -> set[str]:
         stated = requires(distribution) or []
     except PackageNotFoundError:
         return set()
+    # An extra is what somebody may install beside the library, and not what the library is made of.
     names = (re.match(r"[A-Za-z0-9._-]+", each) for each in stated if "extra ==" not in each)
     return {name[0].lower().replace("_", "-") for name in names if name is not None}
 
@@ -200,6 +208,7 @@ def _file_reads(node: ast.AST) -> tuple[str, ...]:
 
 def _each_read(node: ast.AST) -> Iterator[str]:
     called: set[int] = set()
+    # `ast.walk` yields a call before the name in it. A name that was in no call is handed on, and opens a file in a mode that nobody knows.
     for each in ast.walk(node):
         match each:
             case ast.Call(func=ast.Name(id="open") as function):
@@ -238,6 +247,7 @@ def _is_write_mode(text: str) -> bool:
 
 def _chains(code: CodeType) -> Iterator[tuple[bool, list[str]]]:
     """Yield each name that compiled code reads, with the attributes that it reads of it, and whether it imports the name."""
+    # A load of a name begins a chain, and loads of attributes extend it. Instructions that do nothing (caches, since 3.11) do not end it.
     is_import, chain = False, [""]
     for each in dis.get_instructions(code):
         if each.opname in _READ_ATTRIBUTES and isinstance(each.argval, str):

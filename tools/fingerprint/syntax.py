@@ -21,7 +21,7 @@ from types import CodeType, FunctionType
 from typing import Any, TypeAlias, cast
 
 from ...plans.immutable import immutable
-from .names import TREES_KEPT, all_codes
+from .names import TREES_KEPT, all_codes, attribute_chain
 from .origin import Origin, origin_of
 
 FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
@@ -206,17 +206,13 @@ def is_decorated_in_text(wrapper: object) -> bool:
 
 
 def _is_own(decorator: ast.expr, find: Find) -> bool:
-    head = decorator.func if isinstance(decorator, ast.Call) else decorator
-    attributes: list[str] = []
-    while isinstance(head, ast.Attribute):
-        attributes.insert(0, head.attr)
-        head = head.value
+    head, attributes = attribute_chain(decorator.func if isinstance(decorator, ast.Call) else decorator)
     if not isinstance(head, ast.Name):
         return False
     value = find(head.id)
     # The name cannot be resolved from inside the function, so the spelling decides.
     if value is ABSENT:  # imported where the function stands, which the function itself does not see
-        return (attributes or [head.id])[-1] in ("tool", "agent", "resource")
+        return (attributes or (head.id,))[-1] in ("tool", "agent", "resource")
     return origin_of(str(getattr(value, "__module__", None) or getattr(value, "__name__", ""))) is Origin.OWN
 
 

@@ -157,18 +157,27 @@ def is_code(guard: object) -> bool:
 
 
 def _question_of(guard: Any) -> Callable[[Json], object] | None:  # noqa: ANN401  # anything may be given
-    """Return a function that asks code about a value. A validator refuses by raising; its return value is no verdict."""
+    """Return a function that asks code about a value."""
     if isinstance(guard, Mapping):
         return None
     # By the methods and not by the classes: pydantic is not imported for guards that are data.
     for name in ("model_validate", "validate_python"):
         method = getattr(guard, name, None)
         if callable(method):
-            return lambda value: (method(value), None)[1]
+            return _raising(method)
     if callable(guard):
         return cast("Callable[[Json], object]", guard)
     inner = getattr(guard, "func", None)  # pydantic's AfterValidator and the like
-    return (lambda value: (inner(value), None)[1]) if callable(inner) else None
+    return _raising(inner) if callable(inner) else None
+
+
+def _raising(check: Callable[[Json], object]) -> Callable[[Json], object]:
+    """Return a function that only raises: what a validator returns is the value, and no verdict."""
+
+    def ask(value: Json) -> None:
+        check(value)
+
+    return ask
 
 
 def _asked(guard: Guard, value: Json, typed: Callable[[Json], object] | None) -> Refusal | None:

@@ -18,8 +18,8 @@ import json
 import logging
 import os
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -380,16 +380,27 @@ class Login(OAuthClientProvider):
             response = yield request
             if response.status_code not in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
                 return
-        if self.context.is_token_valid() or not self.context.can_refresh_token():
-            async for each in _driven(super().async_auth_flow(request)):
-                each.response = yield self._checked(each.request, request)
-            return
+        refreshes = not self.context.is_token_valid() and self.context.can_refresh_token()
+        async with self._turn() if refreshes else nullcontext():
+            flow = super().async_auth_flow(request)
+            try:
+                outgoing = await anext(flow)
+                while True:
+                    response = yield self._checked(outgoing, request)
+                    outgoing = await flow.asend(response)
+            except StopAsyncIteration:
+                return
+            finally:
+                await flow.aclose()
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncGenerator[None]:
+        """Keep other processes from refreshing the token, and take over what one of them has kept meanwhile."""
         lock = FileLock(self._place.lock_path, thread_local=False)
         await asyncio.to_thread(lock.acquire, timeout=LOCK_S)
         try:
             self._load()
-            async for each in _driven(super().async_auth_flow(request)):
-                each.response = yield self._checked(each.request, request)
+            yield
         finally:
             lock.release()
 
@@ -412,30 +423,6 @@ class Login(OAuthClientProvider):
         resource = context.protected_resource_metadata
         if resource is not None and resource.authorization_servers:
             context.auth_server_url = str(resource.authorization_servers[0])
-
-
-@dataclass(slots=True)
-class _Exchange:
-    """One request of a flow; whoever drives it sets the response."""
-
-    request: httpx2.Request
-    response: httpx2.Response | None = None
-
-
-async def _driven(
-    flow: AsyncGenerator[httpx2.Request, httpx2.Response],
-) -> AsyncIterator[_Exchange]:
-    """Yield the requests of a flow, which gets the response of each."""
-    try:
-        outgoing = await anext(flow)
-        while True:
-            exchange = _Exchange(outgoing)
-            yield exchange
-            outgoing = await flow.asend(cast("httpx2.Response", exchange.response))
-    except StopAsyncIteration:
-        return
-    finally:
-        await flow.aclose()
 
 
 def expect_login(url: str, oauth: OAuth) -> None:

@@ -15,7 +15,7 @@ from datetime import timedelta
 from importlib.util import find_spec
 from os import PathLike
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Final, TypedDict, assert_never, cast
+from typing import TYPE_CHECKING, Any, Final, assert_never, cast
 from urllib.parse import urlsplit
 
 from ...errors import ConfigError, ToolError
@@ -23,7 +23,7 @@ from ...plans.durations import parse_duration
 from ...plans.signature import Effect
 from ...plans.values import Json, canonical, digest
 from ..context import Context
-from ..declaration import ToolOptions, ToolSettings
+from ..declaration import ToolOptions, ToolSettings, parsed
 from ..failures import ResultRefused
 from ..provider import CONTEXT, ProvidedTool, Provider, plain, valid_name
 from ..remote.provided import expect_known, keep_answer, make_provided_tool, read_names
@@ -77,13 +77,6 @@ class McpSettings(ToolSettings, total=False):
     connect_timeout: str | float | timedelta
 
 
-class _Where(TypedDict):
-    env: Mapping[str, str] | None
-    cwd: str | PathLike[str] | None
-    headers: Mapping[str, str] | None
-    oauth: bool | OAuthSettings | None
-
-
 class RemoteTool:
     """Calls one tool of a server: the function of a tool that is elsewhere.
 
@@ -115,12 +108,7 @@ def import_tools(server: str | Sequence[str | PathLike[str]], settings: Mapping[
         ConfigError: The server cannot be reached, its listing cannot be used, or a setting is wrong.
     """
     rest = dict(settings)
-    where: _Where = {
-        "env": rest.pop("env", None),
-        "cwd": rest.pop("cwd", None),
-        "headers": rest.pop("headers", None),
-        "oauth": rest.pop("oauth", None),
-    }
+    where = {key: rest.pop(key, None) for key in ("env", "cwd", "headers", "oauth")}
     only, prefix = rest.pop("only", None), rest.pop("prefix", "")
     overrides = cast("Mapping[str, ToolOptions]", rest.pop("overrides", None) or {})
     open_s = _seconds(rest.pop("connect_timeout", CONNECT_TIMEOUT))
@@ -157,11 +145,7 @@ def _check_installed() -> None:
 
 
 def _seconds(value: object) -> float:
-    try:
-        seconds = parse_duration(value)
-    except ValueError as error:
-        raise ConfigError(f"connect_timeout: {error}") from error
-    if seconds <= 0:
+    if (seconds := parsed("connect_timeout", parse_duration, value)) <= 0:
         raise ConfigError(f"connect_timeout: expected more than zero, found {value!r}")
     return seconds
 

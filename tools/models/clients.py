@@ -29,6 +29,7 @@ from .recorder import record_exchange
 
 if TYPE_CHECKING:
     from instructor import AsyncInstructor
+    from openai import AsyncOpenAI
 
     from .completion import RequestObserver
     from .tool_calls import NativeTurn
@@ -87,7 +88,7 @@ class Clients:
             shared.users -= 1
             if not shared.users:
                 del self._open[key]
-                await _close(shared.client)
+                await openai_of(shared.client).close()
 
 
 async def _import_clients() -> None:
@@ -121,11 +122,12 @@ def _connect(endpoint: Endpoint) -> AsyncInstructor:
     return instructor.from_openai(client, mode=instructor.Mode[endpoint.mode])
 
 
-async def _close(client: AsyncInstructor) -> None:
-    from openai import AsyncOpenAI  # noqa: PLC0415
+def openai_of(client: AsyncInstructor) -> AsyncOpenAI:
+    """Return the client of openai inside one of instructor."""
+    from openai import AsyncOpenAI  # noqa: PLC0415  # heavy
 
     assert isinstance(client.client, AsyncOpenAI)
-    await client.client.close()
+    return client.client
 
 
 @cache
@@ -189,15 +191,15 @@ class Modes:
 
     def can_stream(self, endpoint: Endpoint) -> bool:
         """Whether the endpoint has refused no stream so far."""
-        return (endpoint.base_url, endpoint.name) not in self._unstreamed
+        return endpoint.key not in self._unstreamed
 
     def give_up_streams(self, endpoint: Endpoint) -> None:
         """Remember that the endpoint refuses to stream."""
-        self._unstreamed.add((endpoint.base_url, endpoint.name))
+        self._unstreamed.add(endpoint.key)
 
     def turn_for(self, endpoint: Endpoint, turn: NativeTurn | None) -> NativeTurn | None:
         """Return the turn of an agent in the form that an endpoint has not refused; `None`: it is asked for structured output."""
-        key = (endpoint.base_url, endpoint.name)
+        key = endpoint.key
         if turn is None or not endpoint.tool_calls or key in self._without_calls:
             return None
         refused = self._refused.get(key)
@@ -214,7 +216,7 @@ class Modes:
             endpoint: Who refused.
             said: Its words.
         """
-        key = (endpoint.base_url, endpoint.name)
+        key = endpoint.key
         refused = self._refused.get(key, frozenset())
         named = [
             option for option in ("parallel_tool_calls", "strict") if option in said and option not in refused
@@ -230,7 +232,7 @@ class Modes:
 
     def note_calls(self, endpoint: Endpoint, outcome: object) -> None:
         """Remember whether an endpoint has tool calls, by the outcome of a turn that was asked in this form."""
-        key = (endpoint.base_url, endpoint.name)
+        key = endpoint.key
         value = getattr(outcome, "value", None)
         if isinstance(value, dict) and not value.keys().isdisjoint(("call", "calls")):
             self._with_calls.add(key)

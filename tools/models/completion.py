@@ -26,8 +26,8 @@ from ...plans.immutable import immutable, record
 from ...plans.values import Json
 from ..timeouts import SparingTimeout, stalls
 from .answer import AnswerForm, InvalidAnswer, NoJson
-from .clients import Clients, Modes, is_about_form, is_about_streams
-from .endpoint import MODES, Endpoint
+from .clients import Clients, Modes, is_about_form, is_about_streams, openai_of
+from .endpoint import Endpoint
 from .errors import ModelError, outage, timed_out
 from .limits import RequestBudget, RetryPolicy
 from .prices import Price
@@ -378,16 +378,14 @@ async def _send_turn(
     listener: Listener | None,
 ) -> object:
     """Send the turn of an agent; the completion is put into `seen`."""
-    from openai import AsyncOpenAI  # noqa: PLC0415
-
-    assert isinstance(client.client, AsyncOpenAI)
+    inner = openai_of(client)
     # Not through instructor, which would force one tool and parse its arguments: here the model chooses, and its choice is the answer.
     sent = {name: value for name, value in options.items() if name != "hooks"} | turn.options()
-    create: Any = client.client.chat.completions.create
+    create: Any = inner.chat.completions.create
     if listener is not None:
         from .transport import streamed  # noqa: PLC0415  # loads openai
 
-        create = streamed(client.client, listener, turn.answer_tool)
+        create = streamed(inner, listener, turn.answer_tool)
     completion: object = await create(**sent)
     seen.append(completion)
     return completion
@@ -396,12 +394,10 @@ async def _send_turn(
 def _streaming(client: AsyncInstructor, endpoint: Endpoint, listener: Listener) -> Any:  # noqa: ANN401  # instructor's
     """Return the client's `create` with a listener to the answer."""
     import instructor  # noqa: PLC0415  # heavy
-    from openai import AsyncOpenAI  # noqa: PLC0415
 
     from .transport import streamed  # noqa: PLC0415  # loads openai
 
-    assert isinstance(client.client, AsyncOpenAI)
-    return instructor.patch(create=streamed(client.client, listener), mode=instructor.Mode[endpoint.mode])
+    return instructor.patch(create=streamed(openai_of(client), listener), mode=instructor.Mode[endpoint.mode])
 
 
 def _response_model(answer: AnswerForm) -> type[Any]:
@@ -440,9 +436,9 @@ def _completion(call: ModelCall, completion: object, parsed: object, price: Pric
 
 
 def _outcome(call: ModelCall, completion: object, parsed: object, raw: str) -> Outcome:
-    refusal = _get(completion, "choices", 0, "message", "refusal")
+    refusal = _get(_message(completion), "refusal")
     finish = _get(completion, "choices", 0, "finish_reason")
-    if _get(completion, "choices", 0, "message") is None:
+    if _message(completion) is None:
         return Invalid(
             f"the endpoint sent no chat completion: {call.endpoint.quote(_get(completion, 'error') or completion)}"
         )
@@ -454,7 +450,7 @@ def _outcome(call: ModelCall, completion: object, parsed: object, raw: str) -> O
     try:
         return Answered(_read(call, completion, parsed, raw))
     except InvalidAnswer as error:
-        if not raw.strip() and (fields := reasoning_of(_get(completion, "choices", 0, "message"))):
+        if not raw.strip() and (fields := reasoning_of(_message(completion))):
             return Invalid(
                 f"the answer is empty: all words are thoughts (in {', '.join(fields)}); give the answer itself after them"
             )
@@ -474,7 +470,7 @@ def _read(call: ModelCall, completion: object, parsed: object, raw: str) -> Json
 
 def _words(completion: object) -> str:
     """Return the model's text: the arguments of its first tool call, else its content."""
-    message = _get(completion, "choices", 0, "message")
+    message = _message(completion)
     for words in (
         # Only the first call counts. Small models repeat a call, and instructor refuses more than one.
         _get(message, "tool_calls", 0, "function", "arguments"),
@@ -485,6 +481,10 @@ def _words(completion: object) -> str:
         if words:
             return words if isinstance(words, str) else json.dumps(words, ensure_ascii=False, default=str)
     return ""
+
+
+def _message(completion: object) -> object:
+    return _get(completion, "choices", 0, "message")
 
 
 def _choice(completion: object) -> str:
@@ -498,7 +498,7 @@ def _choice(completion: object) -> str:
 
 def content_of(completion: object) -> str:
     """Return the text of a message."""
-    content = _parts(_get(completion, "choices", 0, "message", "content"))
+    content = _parts(_get(_message(completion), "content"))
     return _without_thoughts(content) if isinstance(content, str) else ""
 
 
@@ -524,7 +524,7 @@ def _without_thoughts(content: str) -> str:
 
 def calls_of(completion: object) -> list[tuple[str, object]]:
     """Return name and arguments of the tool calls of a message, in their order; also of its one call of the older form."""
-    message = _get(completion, "choices", 0, "message")
+    message = _message(completion)
     listed = _get(message, "tool_calls")
     found = cast("list[object]", listed) if isinstance(listed, list) else []
     functions = [_get(each, "function") for each in found]
@@ -584,61 +584,3 @@ def _root(error: Exception) -> BaseException:
     from instructor.core import InstructorRetryException  # noqa: PLC0415  # heavy
 
     return error.__cause__ or error if isinstance(error, InstructorRetryException) else error
-
-
-# Probing: which of the four modes an endpoint can do. `firmplan doctor` asks one tiny question in each.
-
-
-TIMEOUT_S = 30.0
-
-_SCHEMA: dict[str, Json] = {
-    "type": "object",
-    "properties": {
-        "word": {"type": "string"},
-        "numbers": {"type": "array", "items": {"type": "integer"}},
-    },
-    "required": ["word", "numbers"],
-    "additionalProperties": False,
-}
-_QUESTION = "Give the word 'seven' and the list of the numbers 7 and 8, in the form that is asked for."
-
-
-@immutable
-class Probe:
-    """One mode: whether it works, and the answer if it does not."""
-
-    mode: str
-    works: bool
-    found: str
-
-
-async def probe(
-    endpoint: Endpoint, clients: Clients | None = None, timeout_s: float = TIMEOUT_S
-) -> tuple[Probe, ...]:
-    """Return a probe for each of `MODES`, in their order. Sends one request for each.
-
-    Args:
-        endpoint: Its own mode is not used.
-        clients: `None`: clients of its own.
-        timeout_s: The longest that one request may take.
-    """
-    shared = Clients() if clients is None else clients
-    return tuple([await _probe(replace(endpoint, mode=mode), shared, timeout_s) for mode in MODES])
-
-
-async def _probe(endpoint: Endpoint, clients: Clients, timeout_s: float) -> Probe:
-    answer = AnswerForm(_SCHEMA, name="probe", purpose="A word and some numbers.")
-    call = ModelCall(endpoint, (Message("user", _QUESTION),), answer, timeout_s)
-    try:
-        completion = await complete(call, clients)
-    except ModelError as error:
-        return Probe(endpoint.mode, works=False, found=f"{error.code}: {error}")
-    match completion.outcome:
-        case Answered():
-            return Probe(endpoint.mode, works=True, found="answers in the form that is asked for")
-        case Invalid(why):
-            return Probe(endpoint.mode, works=False, found=why)
-        case Refused(text):
-            return Probe(endpoint.mode, works=False, found=f"declines: {endpoint.quote(text)}")
-        case TruncatedAnswer():
-            return Probe(endpoint.mode, works=False, found="the answer was cut off")

@@ -18,6 +18,7 @@ from ...errors import ConfigError
 from ...plans.durations import parse_count, parse_duration, parse_rate
 from ...plans.immutable import immutable
 from ...plans.reports.nearest import did_you_mean, listing
+from ..declaration import parsed
 from ..secret import Secret
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -55,6 +56,11 @@ class Endpoint:
     retries: int | None = None
     key_source: str = KEY_VARIABLE
     tool_calls: bool = False
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Which model it is, whatever its settings are: limits, and what is learnt of an endpoint, go by it."""
+        return self.base_url, self.name
 
     @property
     def max_tokens_key(self) -> str:
@@ -119,10 +125,7 @@ class Model:
             ("max_concurrency", self.max_concurrency, 1),
             ("retries", self.retries, 0),
         ):
-            try:
-                _ = None if count is None else parse_count(count, least)
-            except ValueError as error:
-                raise ConfigError(f"{name}: {error}") from error
+            _ = None if count is None else parsed(name, parse_count, count, least)
 
     @property
     def timeout_s(self) -> float | None:
@@ -279,11 +282,7 @@ def _timeout(timeout: str | float | None) -> float | None:
     """Return seconds. Raises: ConfigError."""
     if timeout is None:
         return None
-    try:
-        seconds = parse_duration(timeout)
-    except ValueError as error:
-        raise ConfigError(f"timeout: {error}") from error
-    if not seconds:
+    if not (seconds := parsed("timeout", parse_duration, timeout)):
         raise ConfigError(f"timeout: expected a duration above 0, found {timeout!r}")
     return seconds
 
@@ -299,10 +298,7 @@ def is_loopback(base_url: str) -> bool:
 
 def _rate(rate: str | float | None) -> float | None:
     """Return requests a second. Raises: ConfigError."""
-    try:
-        return None if rate is None else parse_rate(rate)
-    except ValueError as error:
-        raise ConfigError(f"rate: {error}") from error
+    return None if rate is None else parsed("rate", parse_rate, rate)
 
 
 def _mode(mode: str | Enum | None) -> str:

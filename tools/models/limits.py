@@ -184,7 +184,7 @@ class EndpointLimits:
         # Waiting for the limits is no fault of the endpoint, so the seconds are handed to the caller, who gives them
         # back to the budget.
         began = self.clock()
-        key = (endpoint.base_url, endpoint.name)
+        key = endpoint.key
         semaphore: asyncio.Semaphore | None = None
         if endpoint.max_concurrency is not None:
             own = self._semaphores.setdefault(asyncio.get_running_loop(), {})

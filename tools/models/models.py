@@ -281,15 +281,7 @@ class Models:
             ModelError: `no-model` (a setting is missing), `refused`, `truncated`, `bad-output` (no valid answer after
                 all retries), or one of the codes in `errors.py`.
         """
-        try:
-            endpoints = self.resolve(request.alias)
-        except ConfigError as error:
-            raise ModelError(str(error), code="no-model") from error
-        try:
-            # A broken price table is found before the first request, and not after the money is spent.
-            assert self._clients.prices is not None
-        except ConfigError as error:
-            raise ModelError(str(error), code="no-model") from error
+        endpoints = self._asked(request.alias)
         tally = _Tally.start(timeout_s, endpoints)
         try:
             return await self._first_of(endpoints, request, tally, listener)
@@ -330,6 +322,15 @@ class Models:
             tally.settle(error)
             raise
         return Judgement(refusal, tally.usage, tally.verdicts())
+
+    def _asked(self, alias: str) -> tuple[Endpoint, ...]:
+        """Return the endpoints of a request. Raises: ModelError (`no-model`)."""
+        try:
+            # A broken price table is found before the first request, and not after the money is spent.
+            assert self._clients.prices is not None
+            return self.resolve(alias)
+        except ConfigError as error:
+            raise ModelError(str(error), code="no-model") from error
 
     async def _first_of(
         self,
@@ -424,11 +425,7 @@ class Models:
                 continue
             messages = judge.messages(value, question.text)
             wanted = ModelRequest(judge.model or request.alias, messages, judge.schema, retries=1)
-            try:
-                endpoints = self.resolve(wanted.alias)
-            except ConfigError as error:
-                raise ModelError(str(error), code="no-model") from error
-            reply = await self._first_of(endpoints, wanted, tally)
+            reply = await self._first_of(self._asked(wanted.alias), wanted, tally)
             refusal = judge.refusal(cast("Mapping[str, Json]", reply.value))
             tally.note_guards([guard], refusal)
             if refusal is not None:

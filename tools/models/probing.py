@@ -16,24 +16,25 @@ from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from ...plans.immutable import immutable
 from ...plans.program.program import AgentCall, AgentTurn, AgentTurns
 from ...plans.reports.nearest import did_you_mean
 from ...plans.values import Json
 from .answer import AnswerForm
-from .clients import Clients
+from .clients import Clients, openai_of
 from .completion import (
-    TIMEOUT_S,
     Answered,
+    Invalid,
     Message,
     ModelCall,
-    Probe,
+    Refused,
+    TruncatedAnswer,
     calls_of,
     complete,
     content_of,
-    probe,
     reasoning_of,
 )
-from .endpoint import Endpoint
+from .endpoint import MODES, Endpoint
 from .errors import ModelError, outage, timed_out
 from .tool_calls import NativeTurn
 
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
     from ...plans.signature import Signature
+
+TIMEOUT_S: Final = 30.0  # of one request
 
 USUAL_FINISHES: Final = ("stop", "length", "tool_calls", "content_filter", "function_call")
 """Reasons for the end of an answer that OpenAI's documents name."""
@@ -378,7 +381,7 @@ class _Probing:
         async with self._clients.lease(replace(self._endpoint, mode="JSON")) as client:
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    response = await request(cast("AsyncOpenAI", client.client))
+                    response = await request(openai_of(client))
                 return cast("Json", json.loads(response.http_response.text))
             except TimeoutError:
                 raise timed_out(self._endpoint, self._timeout_s) from None
@@ -396,3 +399,59 @@ def _at(value: Json, path: tuple[str, ...]) -> Json:
     for part in path:
         value = value.get(part) if isinstance(value, dict) else None
     return value
+
+
+# The modes: one tiny question in each.
+
+
+_SCHEMA: dict[str, Json] = {
+    "type": "object",
+    "properties": {
+        "word": {"type": "string"},
+        "numbers": {"type": "array", "items": {"type": "integer"}},
+    },
+    "required": ["word", "numbers"],
+    "additionalProperties": False,
+}
+_QUESTION = "Give the word 'seven' and the list of the numbers 7 and 8, in the form that is asked for."
+
+
+@immutable
+class Probe:
+    """One mode: whether it works, and the answer if it does not."""
+
+    mode: str
+    works: bool
+    found: str
+
+
+async def probe(
+    endpoint: Endpoint, clients: Clients | None = None, timeout_s: float = TIMEOUT_S
+) -> tuple[Probe, ...]:
+    """Return a probe for each of `MODES`, in their order. Sends one request for each.
+
+    Args:
+        endpoint: Its own mode is not used.
+        clients: `None`: clients of its own.
+        timeout_s: The longest that one request may take.
+    """
+    shared = Clients() if clients is None else clients
+    return tuple([await _probe(replace(endpoint, mode=mode), shared, timeout_s) for mode in MODES])
+
+
+async def _probe(endpoint: Endpoint, clients: Clients, timeout_s: float) -> Probe:
+    answer = AnswerForm(_SCHEMA, name="probe", purpose="A word and some numbers.")
+    call = ModelCall(endpoint, (Message("user", _QUESTION),), answer, timeout_s)
+    try:
+        completion = await complete(call, clients)
+    except ModelError as error:
+        return Probe(endpoint.mode, works=False, found=f"{error.code}: {error}")
+    match completion.outcome:
+        case Answered():
+            return Probe(endpoint.mode, works=True, found="answers in the form that is asked for")
+        case Invalid(why):
+            return Probe(endpoint.mode, works=False, found=why)
+        case Refused(text):
+            return Probe(endpoint.mode, works=False, found=f"declines: {endpoint.quote(text)}")
+        case TruncatedAnswer():
+            return Probe(endpoint.mode, works=False, found="the answer was cut off")

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,7 @@ NOT_IDENTITY = frozenset({"model", "stream", "stream_options"})
 
 _KEPT_HEADERS = ("retry-after", "retry-after-ms", "x-should-retry")
 _MASK = "***"
+_LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 class Recorder:
@@ -165,9 +167,9 @@ def _document(headers: Mapping[str, str], body: str) -> Json:
     try:
         if not headers.get("content-type", "").startswith("text/event-stream"):
             return cast("Json", json.loads(body))
-        events = [
-            line.removeprefix("data:").strip() for line in body.splitlines() if line.startswith("data:")
-        ]
+        # Not `splitlines`, which also splits at characters that JSON texts may hold as they are (U+2028, U+0085).
+        lines = _LINE_END.split(body)
+        events = [line.removeprefix("data:").strip() for line in lines if line.startswith("data:")]
         chunks = [json.loads(event) for event in events if event != "[DONE]"]
     except ValueError:
         return None

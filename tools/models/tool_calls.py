@@ -57,33 +57,11 @@ _PROVIDED: Final = "\n\nThese tools belong to others, who say of them:"
 _PROVIDED_DESCRIPTION: Final = "A tool of somebody else: the system message has what its provider says of it."
 _ANSWER_DESCRIPTION: Final = "Give the result: the goal is reached."
 
-_STRICT_KEYWORDS: Final = frozenset(
-    (
-        *(
-            "type",
-            "properties",
-            "required",
-            "additionalProperties",
-            "items",
-            "enum",
-            "const",
-            "anyOf",
-            "$ref",
-            "$defs",
-        ),
-        *(
-            "description",
-            "title",
-            "pattern",
-            "format",
-            "minimum",
-            "maximum",
-            "exclusiveMinimum",
-            "exclusiveMaximum",
-        ),
-        *("multipleOf", "minItems", "maxItems"),
-    )
-)
+_STRICT_KEYWORDS: Final = frozenset({
+    "type", "properties", "required", "additionalProperties", "items", "enum", "const", "anyOf", "$ref",
+    "$defs", "description", "title", "pattern", "format", "minimum", "maximum", "exclusiveMinimum",
+    "exclusiveMaximum", "multipleOf", "minItems", "maxItems",
+})  # fmt: skip
 """The keywords that endpoints enforce in a strict schema; OpenAI's list, which is the shortest."""
 
 _STRICT_KINDS: Final = frozenset({"type", "anyOf", "$ref", "enum", "const"})

@@ -24,9 +24,8 @@ from ...plans.values import Json
 from ..logbook import masked_text, masked_value
 from ..provider import plain
 from ..secret import Secret
-from ..types.schemas import pydantic_problems
 from .document import Document, as_object
-from .operation import TOKEN, Operation
+from .operation import TOKEN, Operation, parsed_as
 from .request import Request, encoded, header_value
 
 Auth: TypeAlias = Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -173,7 +172,6 @@ def _kind(given: object) -> str:
 def _of_scheme(document: Document, name: str, given: object) -> Credential:
     """Return the credential for a scheme of the document."""
     from openapi_pydantic.v3.v3_1 import SecurityScheme  # noqa: PLC0415  # an extra
-    from pydantic import ValidationError  # noqa: PLC0415  # loaded with it
 
     known = as_object(as_object(document.root.get("components")).get("securitySchemes"))
     if name not in known:
@@ -181,14 +179,8 @@ def _of_scheme(document: Document, name: str, given: object) -> Credential:
             f"auth: schemes: {document} has no security scheme '{name}'; it has {plain(listing(list(known)), 300)}"
         )
     raw = document.follow(known[name], f"security scheme {plain(name, 60)!r}")
-    try:
-        scheme = SecurityScheme.model_validate(
-            {key: raw[key] for key in ("type", "name", "in", "scheme") if key in raw}
-        )
-    except ValidationError as fault:
-        raise ConfigError(
-            f"{document}, security scheme {plain(name, 60)!r}: {'; '.join(pydantic_problems(fault))}"
-        ) from fault
+    kept = {key: raw[key] for key in ("type", "name", "in", "scheme") if key in raw}
+    scheme = parsed_as(SecurityScheme, kept, f"{document}, security scheme {plain(name, 60)!r}")
     secret = _secret(f"schemes.{name}", given)
     kind = scheme.type.lower(), (scheme.scheme or "").lower()
     if kind == ("http", "bearer") or kind[0] in ("oauth2", "openidconnect"):

@@ -35,18 +35,14 @@ Object: TypeAlias = Mapping[str, Json]
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
-    """An operation where it stands in a document.
+class Route:
+    """Which operation it is.
 
     Attributes:
         key: Its method and path: `GET /pets/{id}`.
-        item: The path item around it.
-        operation: The operation object.
     """
 
     key: str
-    item: Object
-    operation: Object
 
     @property
     def method(self) -> str:
@@ -57,6 +53,19 @@ class Listed:
     def path(self) -> str:
         """The path with its `{parameters}`."""
         return self.key.partition(" ")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Listed(Route):
+    """An operation where it stands in a document.
+
+    Attributes:
+        item: The path item around it.
+        operation: The operation object.
+    """
+
+    item: Object
+    operation: Object
 
     @property
     def id(self) -> str:

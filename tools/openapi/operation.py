@@ -17,7 +17,7 @@ from ...plans.signature import Effect
 from ...plans.values import Json, NotJson, canonical
 from ..provider import CONTEXT, plain
 from ..types.schemas import pydantic_problems
-from .document import Document, Listed, Object, as_object
+from .document import Document, Listed, Object, Route, as_object
 from .schemas import SCHEMA_BYTES_MAX, Schemas, Way
 
 if TYPE_CHECKING:
@@ -49,30 +49,11 @@ _STYLES: Final[Mapping[Place, tuple[str, ...]]] = {
     "body": ("form", "spaceDelimited", "pipeDelimited", "deepObject"),
 }
 # A document decides neither about the connection nor about who calls: RFC 9110, and OpenAPI 3.0.3, "Parameter Object".
-_OWN_HEADERS: Final = frozenset(
-    {
-        *(
-            "accept",
-            "authorization",
-            "connection",
-            "content-length",
-            "content-type",
-            "cookie",
-            "expect",
-            "host",
-        ),
-        *(
-            "keep-alive",
-            "proxy-authorization",
-            "proxy-connection",
-            "te",
-            "trailer",
-            "transfer-encoding",
-            "upgrade",
-        ),
-        *("accept-encoding", "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"),
-    }
-)
+_OWN_HEADERS: Final = frozenset({
+    "accept", "authorization", "connection", "content-length", "content-type", "cookie", "expect", "host",
+    "keep-alive", "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding",
+    "upgrade", "accept-encoding", "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto",
+})  # fmt: skip
 TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}\Z")
 _TEMPLATE: Final = re.compile(r"\{([^{}/]+)\}")
 _FREE_PATH: Final = re.compile(
@@ -147,11 +128,10 @@ class KeyHeader:
 
 
 @dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(Route):
     """One operation.
 
     Attributes:
-        key: `GET /pets/{id}`.
         id: Its `operationId`; empty if it has none.
         servers: Its own servers; empty: those of the document.
         security: Alternatives of schemes (name -> scopes), one of which has to be satisfied.
@@ -160,7 +140,6 @@ class Operation:
         returns: JSON Schema of the result; `None`: anything.
     """
 
-    key: str
     id: str
     tags: tuple[str, ...]
     description: str
@@ -173,16 +152,6 @@ class Operation:
     accept: str
     parameters: dict[str, Json]
     returns: dict[str, Json] | None
-
-    @property
-    def method(self) -> str:
-        """The HTTP method, in capitals."""
-        return self.key.partition(" ")[0]
-
-    @property
-    def path(self) -> str:
-        """The path with its `{parameters}`."""
-        return self.key.partition(" ")[2]
 
     @property
     def takes_pages(self) -> bool:
@@ -558,13 +527,17 @@ class _Reader:
         )
 
     def _parsed(self, model: type[M], value: Mapping[str, Any], where: str) -> M:
-        from pydantic import ValidationError  # noqa: PLC0415  # loaded with the extra
+        return parsed_as(model, value, f"{self._where}, {where}" if where else self._where)
 
-        try:
-            return model.model_validate(value)
-        except ValidationError as fault:
-            place = f"{self._where}, {where}" if where else self._where
-            raise ConfigError(f"{place}: {'; '.join(pydantic_problems(fault))}") from fault
+
+def parsed_as(model: type[M], value: Mapping[str, Any], where: str) -> M:
+    """Return a part of a document. Raises: ConfigError: it is not what it has to be; `where` is its place, for the message."""
+    from pydantic import ValidationError  # noqa: PLC0415  # loaded with the extra
+
+    try:
+        return model.model_validate(value)
+    except ValidationError as fault:
+        raise ConfigError(f"{where}: {'; '.join(pydantic_problems(fault))}") from fault
 
 
 def _is_plain_object(one: Object) -> bool:
@@ -619,7 +592,7 @@ _RESULT_ORDER: Final = ("application/json", "*/*", "+json", "text/json", "text/p
 
 def _chosen(media_types: Sequence[str], order: Sequence[str]) -> str:
     """Return the media type that firmplan reads or writes best."""
-    bare = {each: each.partition(";")[0].strip().lower() for each in media_types}
+    bare = {each: _bare(each) for each in media_types}
     # One with parameters, such as `;stream=watch`, only where there is no other.
     ranked = sorted(media_types, key=lambda each: ";" in each)
     for wanted in order:
@@ -634,13 +607,18 @@ def _chosen(media_types: Sequence[str], order: Sequence[str]) -> str:
     return media_types[0]
 
 
+def _bare(media_type: str) -> str:
+    """Return a media type in small letters, without its parameters."""
+    return media_type.partition(";")[0].strip().lower()
+
+
 def _is_json(media_type: str) -> bool:
-    bare = media_type.partition(";")[0].strip().lower()
+    bare = _bare(media_type)
     return bare in ("application/json", "text/json", "*/*", "application/*") or bare.endswith("+json")
 
 
 def _is_text(media_type: str) -> bool:
-    bare = media_type.partition(";")[0].strip().lower()
+    bare = _bare(media_type)
     return (
         bare.startswith("text/")
         or bare in ("application/xml", "application/yaml")
@@ -649,7 +627,7 @@ def _is_text(media_type: str) -> bool:
 
 
 def _kind_of(media_type: str) -> BodyKind | None:
-    bare = media_type.partition(";")[0].strip().lower()
+    bare = _bare(media_type)
     if not re.fullmatch(r"[\w.+*-]+/[\w.+*-]+", bare, re.ASCII):
         return None
     if _is_json(media_type):

@@ -20,12 +20,13 @@ from typing import Final, Literal, TypeAlias, cast
 
 import jsonschema_rs
 
-from ...plans.types.definitions import refs_in, rewritten, same_value_schemas
+from ...plans.types.definitions import SINGLE, refs_in, rewritten, same_value_schemas
 from ...plans.values import INTEGER_MAX, INTEGER_MIN, Json, canonical, digest
 from ..provider import plain
 from .document import Document, Object, as_object
 
 Way: TypeAlias = Literal["sent", "received"]
+Mark: TypeAlias = Literal["readOnly", "writeOnly"]
 
 PROSE_CHARACTERS_MAX: Final = 300  # of the description of a parameter or a field
 SCHEMA_BYTES_MAX: Final = 1024 * 1024  # of one tool: the largest objects of public documents have half of it
@@ -47,16 +48,6 @@ _KEPT: Final = frozenset(
     }
 )
 _BESIDE: Final = ("title", "description", "default", "readOnly", "writeOnly", "deprecated")
-_SUBSCHEMAS: Final = (
-    "items",
-    "additionalProperties",
-    "not",
-    "if",
-    "then",
-    "else",
-    "contains",
-    "propertyNames",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +206,7 @@ class Schemas:
             return {**prose, "anyOf": [made, {"type": "null"}]}
         return made
 
-    def is_marked(self, schema: Json, mark: Literal["readOnly", "writeOnly"]) -> bool:
+    def is_marked(self, schema: Json, mark: Mark) -> bool:
         """Whether a schema, or the one that it refers to, is marked."""
         if not isinstance(schema, Mapping):
             return False
@@ -280,7 +271,7 @@ def _leave_out_broken(one: dict[str, Json]) -> None:
             del one[key]
     if isinstance(one.get("items"), list):  # a draft before 2020-12
         one["prefixItems"] = one.pop("items")
-    for key in _SUBSCHEMAS:
+    for key in SINGLE:
         if key in one and not isinstance(one[key], dict | bool):
             del one[key]
     pattern = one.get("pattern")
@@ -321,12 +312,11 @@ def _spell_properties(schemas: Schemas, made: dict[str, Json], way: Way) -> None
         properties = {}
     given = _list(made.get("required"))
     required = list(dict.fromkeys(name for name in given if isinstance(name, str)))
-    if way == "sent":
-        hidden = {name for name, each in properties.items() if schemas.is_marked(each, "readOnly")}
-        if hidden:
-            made["properties"] = {name: each for name, each in properties.items() if name not in hidden}
-    else:
-        hidden = {name for name, each in properties.items() if schemas.is_marked(each, "writeOnly")}
+    mark: Mark = "readOnly" if way == "sent" else "writeOnly"
+    hidden = {name for name, each in properties.items() if schemas.is_marked(each, mark)}
+    # What comes may have such a property all the same; it is only not expected.
+    if hidden and way == "sent":
+        made["properties"] = {name: each for name, each in properties.items() if name not in hidden}
     required = [name for name in required if name not in hidden]
     if required:
         made["required"] = cast("Json", required)
@@ -339,5 +329,5 @@ def _circle(edges: Mapping[str, Sequence[str]]) -> str | None:
     try:
         TopologicalSorter(edges).prepare()
     except CycleError as found:
-        return min(found.args[1])
+        return min(map(str, found.args[1]))
     return None

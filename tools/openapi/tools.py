@@ -95,10 +95,11 @@ class _Choice:
         return self.only is not None and bool({listed.key, listed.id} & set(self.only))
 
 
+@dataclass(frozen=True, eq=False)
 class RemoteOperation:
     """Calls one operation of a server: the function of a tool that is elsewhere.
 
-    Args:
+    Attributes:
         server: Where it is called.
         operation: What the document says of it.
         credentials: What is sent with it.
@@ -109,76 +110,61 @@ class RemoteOperation:
         slashes: Path arguments in which `/` may stand.
     """
 
-    def __init__(  # noqa: PLR0913  # what decides about one request
-        self,
-        server: HttpServer,
-        operation: Operation,
-        credentials: Credentials,
-        *,
-        effect: Effect,
-        is_idempotent: bool,
-        key_header: KeyHeader | None,
-        pages: Pages | None,
-        slashes: frozenset[str],
-    ) -> None:
-        self.server = server
-        self._operation = operation
-        self._credentials = credentials
-        self._effect = effect
-        self._is_idempotent = is_idempotent
-        self._key_header = key_header
-        self._pages = pages
-        self._slashes = slashes
+    server: HttpServer
+    operation: Operation
+    credentials: Credentials
+    effect: Effect
+    is_idempotent: bool
+    key_header: KeyHeader | None
+    pages: Pages | None
+    slashes: frozenset[str]
 
     async def __call__(self, /, *, firmplan_context: Context | None = None, **arguments: Json) -> Json:
         """Return the value of the answer for these arguments. Raises: as `HttpServer.send` and `value_of`."""
-        if self._pages is not None:
-            return await self._listed(self._pages, arguments, firmplan_context)
+        if self.pages is not None:
+            return await self._listed(self.pages, arguments, firmplan_context)
         _, value = await self._once(self._request(arguments, firmplan_context), firmplan_context)
         return value
 
     def _request(self, arguments: Mapping[str, Json], context: Context | None) -> Request:
         return make_request(
-            self._operation, arguments, context, key_header=self._key_header, slashes=self._slashes
+            self.operation, arguments, context, key_header=self.key_header, slashes=self.slashes
         )
 
     async def _once(self, request: Request, context: Context | None) -> tuple[Answer, Json]:
         mask = Mask()
-        apply(self._credentials.needed(self._operation), request, mask)
+        apply(self.credentials.needed(self.operation), request, mask)
         try:
             answer = await self.server.send(
-                request, mask, effect=self._effect, is_idempotent=self._is_idempotent
+                request, mask, effect=self.effect, is_idempotent=self.is_idempotent
             )
         except ToolError as error:
             if error.code not in ("http-401", "http-403"):
                 raise
-            missing = self._credentials.missing(self._operation)
+            missing = self.credentials.missing(self.operation)
             raise ToolError(f"{error}{missing}", code=error.code) from None
-        if is_page(answer.status, answer.headers) and not self._operation.takes_pages:
+        if is_page(answer.status, answer.headers) and not self.operation.takes_pages:
             raise self._page(answer, mask)
         try:
             return answer, _masked(value_of(answer, context), mask)
         except ToolError as error:
             # A write whose answer cannot be used has happened all the same, and must not be repeated.
-            if self._effect is not Effect.WRITE:
+            if self.effect is not Effect.WRITE:
                 raise
             raise ResultRefused(str(error), code=error.code) from error
 
     def _page(self, answer: Answer, mask: Mask) -> Exception:
         """Return the error for a web page in the place of the server's answer: what a write did, nobody knows."""
         message = f"{self.server}: {mask.text(page_fault(answer.url, answer.body))}"
-        if self._effect is Effect.WRITE:
+        if self.effect is Effect.WRITE:
             return OutcomeUnknown(message)
         return ToolError(message, code="bad-result")
 
     async def _listed(self, pages: Pages, arguments: Mapping[str, Json], context: Context | None) -> Json:
         """Return the items of all pages."""
         given, found, size = dict(arguments), list[Json](), 0
-        name = (
-            (each.name if (each := argument_of(self._operation, pages.argument)) else "")
-            if pages.argument
-            else ""
-        )
+        argument = argument_of(self.operation, pages.argument)
+        name = "" if argument is None else argument.name
         if pages.by == "page":
             given[name] = pages.first
         request = self._request(given, context)

@@ -31,6 +31,7 @@ from ...plans.reports.paths import path_of
 from ...plans.types.integers import with_ordered_sets
 from ...plans.values import Json, NotJson, canonical, copied, parse_canonical
 from ..codecs.codec import MARK, advice_for, bare_in_model, find_codec, full_name
+from ..resources import spelled
 from .callables import EMPTY, Annotations, Parameter
 from .exact_types import exact_arguments, exact_result
 from .schemas import Checker, argument_problems, bad_args, bad_result, displayed, faults_in, pydantic_problems
@@ -57,6 +58,7 @@ class PythonTypes:
         self.context = annotations.context
         self.resources = annotations.resources
         self.local = annotations.local
+        # pydantic refuses some names of fields, such as `schema`; the names of the arguments are aliases of ours.
         self._names = {f"argument_{at}": each.name for at, each in enumerate(annotations.parameters)}
         self._required = [each.name for each in annotations.parameters if not _has_default(each)]
         arguments, model = _arguments_model(where, name, annotations.parameters)
@@ -76,6 +78,7 @@ class PythonTypes:
         # The methods of a model that call these two cost as much again.
         self._validator: SchemaValidator = cast("Any", arguments.validator)
         self._serializer: SchemaSerializer = cast("Any", arguments.serializer)
+        # Types with codecs have no fast path: their values need the bytes of a call.
         self._exact = None if model is None else exact_arguments(model, self._names)
         self._exact_result = exact_result(self._result.core_schema)
         self.codecs = _codecs(arguments, self.parameters, self._result, returns)
@@ -142,6 +145,7 @@ class PythonTypes:
             return self.seal(result, known), ()
         except ToolError as fault:
             faults = faults_in(fault)
+        # A result that does not fit may stand. One that JSON cannot carry may not: what is stored would be another value.
         if (found := _find_unfit(result, (), sets=False)) is not None:
             raise bad_result([f"{path_of(found[0])}: expected JSON, found {found[1]}"])
         try:
@@ -237,6 +241,7 @@ class PythonTypes:
             raise bad_result(pydantic_problems(error)) from None
 
     def _dumped(self, typed: object, result: object, bytes_of: Bytes | None) -> Json:
+        # pydantic writes NaN as null, and a set in an order of its own, without a word.
         if (found := _find_unfit(result, (), sets=self._sets_in[1])) is not None:
             raise bad_result([f"{path_of(found[0])}: expected JSON, found {found[1]}"])
         try:
@@ -315,6 +320,7 @@ def _arguments_model(
             pass  # the parameter is named below
         except ConfigError as found:
             raise ConfigError(f"{where}: the parameters: {found}") from found
+        # pydantic refuses the model as a whole. One by one, the parameter at fault has a name.
         for each in parameters:
             _adapter(where, f"parameter '{each.name}'", each.annotation)
         raise ConfigError(f"{where}: the parameters: {fault}") from fault
@@ -326,6 +332,7 @@ def _arguments_model(
 
 def _checked_default(where: str, parameter: Parameter) -> Any:
     """Return the default, after checking that its JSON fits the annotation."""
+    # pydantic does not validate defaults, so a wrong one would only be found in a run.
     adapter = _adapter(where, f"parameter '{parameter.name}'", parameter.annotation)
     try:
         adapter.validate_json(
@@ -335,7 +342,7 @@ def _checked_default(where: str, parameter: Parameter) -> Any:
         hint = "write `.. | None` in the annotation" if parameter.default is None else "change one of the two"
         raise ConfigError(
             f"{where}: parameter '{parameter.name}': expected a default that fits its annotation "
-            f"{_spelled(parameter.annotation)}, found {parameter.default!r}; {hint}"
+            f"{spelled(parameter.annotation)}, found {parameter.default!r}; {hint}"
         ) from fault
     return parameter.default
 
@@ -359,7 +366,7 @@ def _encoded(where: str, what: str, annotation: Any, fault: PydanticSchemaGenera
         return typed.EncodedTypes(annotation)
     except typed.UnknownClass as unknown:
         raise _no_json(
-            where, what, annotation, f"{_spelled(unknown.kind)}: {advice_for(unknown.kind)}"
+            where, what, annotation, f"{spelled(unknown.kind)}: {advice_for(unknown.kind)}"
         ) from fault
     except PydanticUserError as other:
         raise _no_json(where, what, annotation, _first_line(other)) from other
@@ -370,7 +377,7 @@ def _encoded(where: str, what: str, annotation: Any, fault: PydanticSchemaGenera
 def _no_json(where: str, what: str, annotation: Any, why: str) -> ConfigError:
     return ConfigError(
         f"{where}: {what}: expected a type that JSON can carry (text, numbers, lists, dicts, dataclasses, pydantic "
-        f"models ..), a frame, an array or a type with a codec, found {_spelled(annotation)}: {why}"
+        f"models ..), a frame, an array or a type with a codec, found {spelled(annotation)}: {why}"
     )
 
 
@@ -395,10 +402,6 @@ def _json_schema(
         raise ConfigError(
             f"{where}: {what}: expected types that JSON can carry: {_first_line(fault)}"
         ) from fault
-
-
-def _spelled(annotation: Any) -> str:
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
 
 
 def _first_line(fault: Exception) -> str:
@@ -470,6 +473,7 @@ def _with_json_scalars(value: Any) -> Any:
             return value
         case _:
             try:
+                # Only scalars: how a class becomes a dict or a list is for its declared type to say.
                 made = to_jsonable_python(value)
             except (PydanticSerializationError, ValueError, TypeError):
                 return value
@@ -492,6 +496,7 @@ def _with_plain_numbers(value: Any, kinds: tuple[type, ...]) -> Any:  # noqa: PL
             made = {key: _with_plain_numbers(part, kinds) for key, part in whole.items()}
             return made if any(made[key] is not part for key, part in whole.items()) else whole
         case list() | tuple():
+            # Most results hold no such number. Those come back as the same object, and are not copied.
             made = [_with_plain_numbers(part, kinds) for part in whole]
             if all(new is old for new, old in zip(made, whole, strict=True)):
                 return whole

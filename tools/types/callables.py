@@ -22,7 +22,7 @@ from ...plans.immutable import immutable
 from ...plans.reports.nearest import listing
 from ...plans.values import Json
 from ..context import Context
-from ..resources import Resource, find_resource, in_scope, is_resource
+from ..resources import Resource, find_resource, in_scope, is_resource, names_for
 
 _FOLDER = __name__.rpartition(".types.")[0] + "."
 EMPTY: Final = inspect.Parameter.empty
@@ -58,6 +58,7 @@ class Annotations:
 
 def plain_function(fn: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function that has the code and the annotations: inside partials, bound methods, callable objects."""
+    # Partials first: a partial of a bound method is a partial, and its inside a method.
     while isinstance(fn, partial):
         fn = fn.func
     if inspect.ismethod(fn):
@@ -78,6 +79,7 @@ def is_method(fn: Callable[..., Any]) -> bool:
     """Whether `fn` is a method still in its class body, and so waits for an instance."""
     if not inspect.isfunction(fn):
         return False
+    # While the body of a class runs, a method is a plain function. Only its qualified name, and `self`, tell.
     _, dot, _ = fn.__qualname__.rpartition(".")
     in_class = bool(dot) and not fn.__qualname__.rpartition(".")[0].endswith("<locals>")
     return in_class and next(iter(inspect.signature(fn).parameters), "") == "self"
@@ -204,6 +206,7 @@ def check_by_keyword(
     given = (find_context(fn), *injected)
     by_name = [each for each in found if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
     names = [each.name for each in by_name if each.name not in given]
+    # Both ways: an argument that the function does not take would fail each call, and one that the schema lacks could never be given.
     properties = schema.get("properties")
     described = list(properties) if isinstance(properties, dict) else []
     unknown = [name for name in described if name not in names]
@@ -237,6 +240,7 @@ def _by_name(fn: Callable[..., Any], where: str) -> list[inspect.Parameter]:
         ) from fault
     if is_method(fn):
         found = found[1:]  # `self`, which the instance fills in when the method is bound
+    # What a partial gives is no argument of the tool: a plan could overwrite it.
     bound = fn.keywords if isinstance(fn, partial) else {}
     for parameter in found:
         if parameter.kind is parameter.POSITIONAL_ONLY:
@@ -255,12 +259,7 @@ def _by_name(fn: Callable[..., Any], where: str) -> list[inspect.Parameter]:
 
 def _hints(fn: Callable[..., Any], local: Mapping[str, Any]) -> dict[str, Any]:
     plain = plain_function(fn)
-    known = getattr(inspect.unwrap(plain), "__globals__", {})
-    names = dict(local)
-    # A function whose module imports `Context` only for type checkers still takes one.
-    if "Context" not in known:  # often imported only under TYPE_CHECKING
-        names.setdefault("Context", Context)
-    return typing.get_type_hints(plain, localns=names, include_extras=True)
+    return typing.get_type_hints(plain, localns=names_for(plain, local), include_extras=True)
 
 
 def is_context(annotation: object) -> bool:

@@ -125,6 +125,7 @@ class _Reader:
         """Return the test of a schema; `None`: there is none."""
         if _is_prose(schema.get("metadata")):
             schema = {key: part for key, part in schema.items() if key != "metadata"}
+        # `rest` has every key that a case does not name. A key that nobody here knows may be a constraint, so such a schema has no test.
         match schema:
             case {"type": str(name), **rest} if name in _SCALARS and not rest:
                 kind = _SCALARS[name]
@@ -203,6 +204,7 @@ class _Reader:
         if kind == "typed-dict" or self._is_parsed:
             return Exact(fits, None, convert, has_fields=True, is_open=True)
 
+        # `fits` has compared the keys of `__dict__` with the fields, so that nothing else is in it.
         def to_json(value: Any) -> Any:
             return value.__dict__ if convert is None else convert(value.__dict__)
 

@@ -123,6 +123,7 @@ class Checker:
     @cached_property
     def validator(self) -> Draft202012Validator:
         """The compiled schema."""
+        # Not in `__init__`: of the tools of a large OpenAPI document few are ever called.
         return jsonschema_rs.Draft202012Validator(dict(self.schema))
 
     def accepts(self, value: Json) -> bool:
@@ -141,6 +142,7 @@ class Checker:
 def is_loose(schema: Mapping[str, Json] | None) -> bool:
     """Whether a schema of results tells little of them: nothing, any object, or a list of such."""
     match schema:
+        # What tells something is a schema of parts. Bounds on their number tell nothing that a plan could use.
         case {"type": "object", **rest}:
             is_told = rest.keys() & {"properties", "anyOf", "oneOf", "allOf"}
             return not is_told and rest.get("additionalProperties") in (None, True, {})
@@ -164,6 +166,7 @@ def with_prose(schema: Json, change: Callable[[Json], Json]) -> Json:
         change: From such a part (a title, a description, a list of examples) to another; `None` leaves it out.
     """
 
+    # `rewritten` hands over schemas and never a map of properties, so that a property called `title` stays.
     def changed(one: dict[str, Json]) -> dict[str, Json]:
         made = {key: change(part) if key in _PROSE else part for key, part in one.items()}
         return {key: part for key, part in made.items() if part is not None or key not in _PROSE}
@@ -254,6 +257,7 @@ class SchemaTypes:
 
     def _sealed(self, result: object, known: bytes | None) -> tuple[bytes, list[str]]:
         """Return the result as canonical JSON, and one sentence for each place that does not fit. Raises: ToolError: it is no JSON."""
+        # Faults are returned: whether a result that does not fit is refused is for the rule of the tool, not for its types.
         try:
             text = canonical(result) if known is None else known
         except NotJson as fault:
@@ -359,6 +363,7 @@ def argument_problems(given: Iterable[str], known: Sequence[str], required: Iter
 
 def displayed(value: object) -> str:
     """Return a value as a message displays it, cut short."""
+    # Found values come from models and servers: what a terminal would obey is shown as an escape.
     text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
     return text if len(text) <= DISPLAYED_MAX else f"{text[: DISPLAYED_MAX - 3]}..."
 
@@ -377,7 +382,7 @@ def _hint(text: str) -> str:
 
 
 def _first(sentences: Iterable[str]) -> list[str]:
-    every = list(dict.fromkeys(sentences))
+    every = list(dict.fromkeys(sentences))  # alternatives often fail with the same sentence
     return every[:PROBLEMS_MAX] + (
         [f"and {len(every) - PROBLEMS_MAX} more"] if len(every) > PROBLEMS_MAX else []
     )

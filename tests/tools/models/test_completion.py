@@ -19,7 +19,7 @@ from firmplan.testing import (
     Truncated,
 )
 from firmplan.tools import Model, ModelError, Models, ask_request
-from firmplan.tools.models.completion import probe
+from firmplan.tools.models.probing import probe
 
 AT_ONCE = {"retry-after-ms": "1"}
 RETURNS = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}

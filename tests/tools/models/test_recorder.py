@@ -49,6 +49,7 @@ def asked(script, path=None, *, prompts=("How many?",), returns=NUMBER):
         [{"n": 1}],
         [{"m": 1}, {"n": 2}],
         [Text("hm"), Text('so: {"n": 3}')],
+        [Text('so\u2028\x85: {"n": 6}')],
         [Refusal("No.")],
         [Truncated({"n": 123456})],
         [HttpError(429, "slow down", AT_ONCE), {"n": 4}],
@@ -62,7 +63,7 @@ def test_a_replay_says_what_was_said(script, tmp_path):
     path = tmp_path / "calls.jsonl"
     live = asked(script, path)
     assert asked(path) == live
-    assert len(path.read_text().splitlines()) == len(script) + 1
+    assert path.read_text(encoding="utf-8").count("\n") == len(script) + 1
 
 
 def test_answers_are_found_by_their_requests(tmp_path):
@@ -123,7 +124,8 @@ def test_a_planning_replays(tmp_path):
 
 def test_what_was_streamed_replays_streamed_or_not(tmp_path):
     """A recording holds answers, not how they came."""
-    good = {"firmplan": 1, "steps": [{"id": "a", "tool": "one"}], "output": "${a}"}
+    steps = [{"id": "a", "tool": "one", "why": "A text may hold\u2028\x85ends of lines"}]
+    good = {"firmplan": 1, "steps": steps, "output": "${a}"}
     path = tmp_path / "calls.jsonl"
 
     async def plan(script, heard):
