@@ -1204,7 +1204,7 @@ class Engine:
         """
         heard = _request.new_id_of("run_id", run_id) or _submission.new_run_id()
         opened = await self._open()
-        opened.execution.note_ignored(
+        opened.execution.dispatcher.note_ignored(
             "on_words",
             "models are asked by the worker that drives the run, and what they write is told there",
         )

@@ -1,13 +1,14 @@
-"""Packages whose public names are imported on first use, so that an importer of one small name does not load the rest.
+"""What a process makes on first use: names of packages, modules, and regular expressions, so that an importer of one small name does not pay for the rest.
 
-Such a package imports its names under `TYPE_CHECKING`, and says in a table which of its modules has which names.
+A package whose public names are imported on first use imports them under `TYPE_CHECKING`, and says in a table which of its modules has which names.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, AnyStr, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -48,4 +49,24 @@ class LazyModule:
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # any name
         value = getattr(import_module(self.__name, self.__package), name)
         setattr(self, name, value)
+        return value
+
+
+def late_pattern(text: AnyStr, flags: int = 0) -> re.Pattern[AnyStr]:
+    """Return a regular expression that is compiled when it is first used: most of those of a module never are, in most processes.
+
+    Args:
+        text: The expression.
+        flags: Those of `re.compile`.
+    """
+    return cast("re.Pattern[AnyStr]", _LatePattern(text, flags))
+
+
+class _LatePattern:
+    def __init__(self, text: str | bytes, flags: int) -> None:
+        self.__text, self.__flags = text, flags
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # any name
+        value = getattr(re.compile(self.__text, self.__flags), name)
+        setattr(self, name, value)  # found before `__getattr__` is asked again
         return value

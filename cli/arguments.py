@@ -11,7 +11,6 @@ expects an integer, `seven` is an error that names the input, the expected type 
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from ..engine import Engine
 from ..errors import InputRejected, PlanRejected, RunNotFound
 from ..executor.runs.request import fitted_inputs
+from ..lazy_imports import late_pattern
 from ..planner.library.library import SavedPlan, find_matches
 from ..planner.request import is_missing_input
 from ..plans import (
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from .remote import AnyEngine
 
 PLAN_SUFFIXES = (".json", ".yaml", ".yml")
-_NAME: Final = re.compile(r"[A-Za-z0-9_.:~/\\-]+")
+_NAME: Final = late_pattern(r"[A-Za-z0-9_.:~/\\-]+")
 STDIN: Final = "-"
 """The word for the plan on standard input."""
 LISTED: Final = "`firmplan plans` lists the saved ones"

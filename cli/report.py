@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..errors import FirmplanError, InputRejected
 from ..executor.budget import LIMITS
 from ..executor.runs.run import ARTIFACT_KEYS, counted, steps_in
+from ..lazy_imports import late_pattern
 from ..plans import CheckReport, check
 from ..plans.durations import time_text
 from ..plans.plan import AgentStep, PlanForStep, ToolStep
@@ -350,7 +350,7 @@ def _decided(decision: Mapping[str, Any]) -> str:
     return words + (f", called with {_whole(decision['args'])}" if "args" in decision else "")
 
 
-PART = re.compile(r"[\[#/]")
+PART = late_pattern(r"[\[#/]")
 """What stands between a step's path and its part's."""
 
 

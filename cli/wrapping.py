@@ -9,14 +9,16 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from ..lazy_imports import late_pattern
+
 COLUMN_GAP: Final = "  "
 HANGING: Final = "  "
 """What stands before the further lines of a line that was broken, after its own indentation."""
 LAST_COLUMN_MIN: Final = 24
 """Columns below which a table's last column, as text, would be a pillar of single words: it then moves below its row."""
 CONTINUED: Final = " \\"
-_COMMAND: Final = re.compile(r"firmplan [a-z]")
-_SHELL_WORD: Final = re.compile(r"(?:[^\s'\"]|'[^']*'|\"[^\"]*\")+\s*")
+_COMMAND: Final = late_pattern(r"firmplan [a-z]")
+_SHELL_WORD: Final = late_pattern(r"(?:[^\s'\"]|'[^']*'|\"[^\"]*\")+\s*")
 _BLOCK: Final = ("|", ":")
 """First characters of lines that the view of waiting calls has broken already."""
 

@@ -191,6 +191,21 @@ class PlanningCost:
         return {name: self.before.get(name, 0.0) + used[name] for name in PLANNING}
 
 
+def usage_of_models(calls: int, tokens: int, usd: float | None, cached: int) -> dict[str, Json]:
+    """Return the usage of requests to models, as records of calls have it.
+
+    Args:
+        calls: Requests that were answered.
+        tokens: Of prompts and answers.
+        usd: The price; `None`: nobody knows it.
+        cached: Tokens of the prompts that the endpoint had in its cache.
+    """
+    made: dict[str, Json] = {"calls": calls, "tokens": tokens}
+    if usd is not None:
+        made["usd"] = usd
+    return {**made, CACHED: cached} if cached else made
+
+
 def added(before: Mapping[str, Json] | None, more: Mapping[str, Json] | None) -> Mapping[str, Json] | None:
     """Return the usage of several attempts of one call together."""
     if before is None or more is None:

@@ -82,6 +82,12 @@ class WorkContinued:
     spent: int
 
 
+# --- calls
+#
+# A start without an outcome is what a crash leaves. So for a write the start is durable before the call, and its absence proves that the write was
+# not made. For other effects it may be lost: the call is made again all the same, and most have no start of their own (`CallMade`).
+
+
 @immutable
 class CallStarted:
     """A call is about to be made. For a write this is the intent: it is durable before the call, and holds the arguments.
@@ -205,6 +211,11 @@ class RetryDue:
     """The pause before the next attempt is over."""
 
     step: str
+
+
+# --- people
+#
+# A decision names the attempt, and an approval the digest of what was shown, so that a decision which arrives late is about nothing else.
 
 
 @immutable
@@ -381,6 +392,11 @@ class CancelAsked:
     """Someone asked the run to stop: nothing new starts."""
 
     by: str
+
+
+# --- consequences
+#
+# They hold no more than a replay needs to compare: the machine draws each of them again from the causes.
 
 
 @immutable
@@ -586,6 +602,7 @@ DecisionEvent: TypeAlias = Approved | Denied | Answered | ResolvedDone | Resolve
 Remark: TypeAlias = PlanMade | CallProgressed | TimeTold | IdMade | LoopBlocked | QueueUnserved
 JournalEvent: TypeAlias = Cause | Consequence | Remark
 
+# The union types are the registry: the machine matches over them, and a type checker finds a kind that somebody forgot to handle.
 # Each kind is listed once, in its type alias; the tuples are for `isinstance` and for the registry of `records.py`.
 CAUSES: Final[tuple[type[Cause], ...]] = get_args(Cause)
 CONSEQUENCES: Final[tuple[type[Consequence], ...]] = get_args(Consequence)

@@ -13,12 +13,12 @@ The tree is plain state: the machine moves it, and nothing here decides about a 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NewType, TypeAlias, cast
 
+from ..lazy_imports import late_pattern
 from ..plans.expressions.data_spans import NO_DATA, PromptData, Span, data_indices
 from ..plans.expressions.formula import Formula
 from ..plans.expressions.operators import kind_of
@@ -33,7 +33,7 @@ from ..plans.program.program import (
     Program,
     StepCode,
 )
-from ..plans.reports.errors import SKIPPED, EvaluationError, RefersToSkipped, Skipped
+from ..plans.reports.errors import SKIPPED, EvaluationError, LocalProblem, RefersToSkipped, Skipped
 from ..plans.types.integers import with_integers
 from ..plans.types.validate import value_problems
 from ..plans.values import Json, digest_of_pieces, shared_copy, spelled_in_pieces
@@ -551,7 +551,7 @@ def mismatch_kind(tool: str, sentence: str) -> str:
     return f"{tool} {_INDEX.sub('[]', sentence.partition(', found ')[0])}"
 
 
-_INDEX: Final = re.compile(r"\[\d+\]")
+_INDEX: Final = late_pattern(r"\[\d+\]")
 
 
 def request_of(ask: AskModel, scope: Mapping[str, Json | Skipped]) -> tuple[Json, PromptData]:
@@ -574,15 +574,29 @@ def shown_to_person(action: AskPerson, call: CanonicalValue) -> CanonicalValue:
         return call
     given = cast("dict[str, Json]", call.value)
     if faults := value_problems(given[ENDORSED], action.returns):
-        told = "; ".join(
-            f"{fault.inner}: {fault.message}" if fault.inner else fault.message for fault in faults
+        raise EvaluationError(
+            "bad-value", f"the value does not fit the schema in `returns`: {told_places(faults)}"
         )
-        raise EvaluationError("bad-value", f"the value does not fit the schema in `returns`: {told}")
     return call
 
 
+def told_places(faults: Iterable[LocalProblem]) -> str:
+    """Return the problems of a value as one text, each with its place. Journals hold the text, so it never changes."""
+    return "; ".join(f"{fault.inner}: {fault.message}" if fault.inner else fault.message for fault in faults)
+
+
 def evaluate_bool(formula: Formula, scope: Mapping[str, Json | Skipped], where: str) -> bool:
-    """Return a condition's value. Raises: EvaluationError: also if it is no boolean. RefersToSkipped."""
+    """Return a condition's value.
+
+    Args:
+        formula: The condition.
+        scope: What it sees.
+        where: The key that has it, for the message: `when`, `until`.
+
+    Raises:
+        EvaluationError: It has no value, or one that is no boolean.
+        RefersToSkipped: It refers to a skipped step.
+    """
     value = formula.evaluate(scope)
     if not isinstance(value, bool):
         raise EvaluationError("not-a-bool", f"`{where}` needs a boolean, found {kind_of(value)}")

@@ -16,12 +16,12 @@ other steps stay free: a plan may make equal calls on purpose.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from ..errors import InputRejected
+from ..lazy_imports import late_pattern
 from ..plans import Plan
 from ..plans.checker.survey import has_untrusted_data
 from ..plans.digest import canonical_step
@@ -74,8 +74,8 @@ if TYPE_CHECKING:
 
 Holds: TypeAlias = Literal["all", "made", "none"]
 PastOutcome: TypeAlias = Literal["unknown", "refused", "denied", "done"]
-_ROOT: Final = re.compile(r"[a-z][a-z0-9_]*")
-_ITEM: Final = re.compile(r"[a-z][a-z0-9_]*\[[0-9]+\]")
+_ROOT: Final = late_pattern(r"[a-z][a-z0-9_]*")
+_ITEM: Final = late_pattern(r"[a-z][a-z0-9_]*\[[0-9]+\]")
 _ABOUT_FAILURE: Final = ("after", "on_error", "retries", "timeout")  # of a step: they decide about no call
 
 
@@ -189,6 +189,11 @@ class Fork:
         """Whether a write at this path, of this tool with arguments of this digest, waits for a person.
 
         A write of unknown outcome always waits. If writes are not allowed, affected writes and writes that the parent never reached wait too.
+
+        Args:
+            path: The call's.
+            tool: The tool that it calls.
+            args: Digest of its arguments.
         """
         if self.find_past(path, tool, args) is not None and path not in self.unknown:
             return True
@@ -245,6 +250,11 @@ class Fork:
 
         A write that was made at another path counts where it is the same call: an edited plan may have renamed its step, or an edited
         list moved its item. A retry has the plan and the inputs of its parent, so that equal calls at two paths are two calls.
+
+        Args:
+            path: The call's.
+            tool: The tool that it calls; empty: the call may not be compared with those at other paths.
+            args: Digest of its arguments.
         """
         if (past := self.past_writes.get(path)) is not None:
             return past
@@ -280,7 +290,13 @@ class Fork:
         return bool(self.done_writes) and root_of(path) in self.patched
 
     def key_of(self, path: str, tool: str, args: str) -> str:
-        """Return the idempotency key under which an earlier run called exactly this write; empty: no known run did."""
+        """Return the idempotency key under which an earlier run called exactly this write; empty: no known run did.
+
+        Args:
+            path: The call's.
+            tool: The tool that it calls.
+            args: Digest of its arguments.
+        """
         past = self.find_past(path, tool, args)
         return past.key if past is not None and past.args == args else ""
 
@@ -313,21 +329,16 @@ class Fork:
         """Read it back from `to_dict`."""
         if data is None:
             return None
-        overrides = {path: CanonicalValue.of(value) for path, value in data["overrides"].items()}
-        items = tuple(data["items"])
-        unknown = tuple(data.get("unknown", ()))
-        past = {path: PastWrite(**given) for path, given in data.get("past_writes", {}).items()}
-        again = frozenset(data["again"]) if "again" in data else None
         return cls(
             cone=tuple(data["cone"]),
-            overrides=overrides,
+            overrides={path: CanonicalValue.of(value) for path, value in data["overrides"].items()},
             holds=data["holds"],
             at=data["at"],
             settled=data["settled"],
-            items=items,
-            unknown=unknown,
-            past_writes=past,
-            again=again,
+            items=tuple(data["items"]),
+            unknown=tuple(data.get("unknown", ())),
+            past_writes={path: PastWrite(**past) for path, past in data.get("past_writes", {}).items()},
+            again=frozenset(data["again"]) if "again" in data else None,
             patched=tuple(data.get("patched", ())),
             done_writes=data.get("done_writes", {}),
             controlled=tuple(data.get("controlled", ())),
@@ -711,7 +722,13 @@ def written_steps(before: Header, after: Header, *, is_patch: bool) -> tuple[str
 
 
 def changed_steps(before: Header, after: Header, *, but: Sequence[str] = ()) -> list[str]:
-    """Return the ids of the steps of `after` that are new or differ from `before`, the plans that they run included; keys in `but` do not count."""
+    """Return the ids of the steps of `after` that are new or differ from `before`, the plans that they run included; keys in `but` do not count.
+
+    Args:
+        before: The parent's header.
+        after: The new run's.
+        but: Keys of a step that do not count.
+    """
     if before.plan is None or after.plan is None:
         return []
 
@@ -737,7 +754,13 @@ def _digests(plans: Mapping[str, Plan]) -> dict[str, str]:
 
 
 def steps_of_inputs(program: Program, before: Mapping[str, Json], after: Mapping[str, Json]) -> list[str]:
-    """Return the ids of the steps that refer to an input whose value differs."""
+    """Return the ids of the steps that refer to an input whose value differs.
+
+    Args:
+        program: The compiled plan.
+        before: Inputs by name, of the parent.
+        after: Those of the new run.
+    """
     names = {
         name
         for name in {**before, **after}

@@ -41,7 +41,7 @@ from ..plans.types.validate import value_problems
 from ..plans.values import Json, canonical
 from .budget import amount_of
 from .canonical_value import CanonicalValue
-from .execution_tree import Failure, Frame, Item, Iteration, Node, policies_of
+from .execution_tree import Failure, Frame, Item, Iteration, Node, policies_of, told_places
 from .policy import CallPolicy
 from .states import State
 
@@ -317,7 +317,13 @@ class AgentLoop:
 
 
 def frame_of(codes: Sequence[StepCode], iteration: Iteration, policies: Mapping[str, CallPolicy]) -> Frame:
-    """Return a frame below an iteration that runs these steps, none of which waits for another."""
+    """Return a frame below an iteration that runs these steps, none of which waits for another.
+
+    Args:
+        codes: The steps.
+        iteration: Around them.
+        policies: Tool -> how its calls are treated.
+    """
     steps, order = tuple(codes), tuple(range(len(codes)))
     program = Program(iteration.item.node.frame.program.plan, steps, order, None, {}, Waits.of(steps))
     return Frame(program, policies_of(program, policies), {}, prefix=f"{iteration.path}/", owner=iteration)
@@ -482,9 +488,7 @@ class PlanningLoop:
         faults = value_problems(output, self.planned.returns)
         if not faults:
             return None
-        told = "; ".join(
-            f"{fault.inner}: {fault.message}" if fault.inner else fault.message for fault in faults
-        )
+        told = told_places(faults)
         return Failure(
             "bad-output", f"the output of the sub-plan does not fit the schema in `returns`: {told}"
         )

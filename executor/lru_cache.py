@@ -70,7 +70,13 @@ class LruCache(Generic[H, V]):
             return found[0]
 
     def keep(self, key: H, value: V, weight: int = 1) -> None:
-        """Cache a value, dropping the least recently used values to make room."""
+        """Cache a value, dropping the least recently used values to make room.
+
+        Args:
+            key: Everything that decides the value.
+            value: The value, which nobody changes any more.
+            weight: Its weight.
+        """
         weight = max(self._weight_min, weight)
         with self._lock:
             _, before = self._kept.pop(key, (value, 0))

@@ -181,7 +181,7 @@ class Observers:
         return watch
 
     def end_run(self, run_id: str, at: float) -> None:
-        """Stop to watch a run, if it is watched."""
+        """Stop watching a run; nothing happens if nobody watches it."""
         if (watch := self._runs.get(run_id)) is not None:
             watch.end(None, at)
 

@@ -6,12 +6,12 @@ inputs that are given, and whether it needs others.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import TypeAlias, cast
 
 from ..errors import InputRejected
+from ..lazy_imports import late_pattern
 from ..plans import SavedPlans, check
 from ..plans.checker.checker import output_problems
 from ..plans.checker.flow.selection import FlowRules
@@ -37,7 +37,7 @@ CHOOSE_OVER = 20
 TASK_CHARACTERS_MAX = 100_000
 """A longer task is a document: it belongs in an input, or behind a tool."""
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
+_NAME = late_pattern(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
 
 Judge: TypeAlias = Callable[[CheckReport], CheckReport]
 """Changes the verdict of a check: an engine takes some faults for warnings."""

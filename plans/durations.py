@@ -7,8 +7,9 @@ caller adds the name of the tool and of the setting.
 from __future__ import annotations
 
 import math
-import re
 from datetime import UTC, datetime, timedelta
+
+from ..lazy_imports import late_pattern
 
 UNITS_S = {
     "ms": 0.001,
@@ -22,8 +23,8 @@ UNITS_S = {
     "day": 86400.0,
     "w": 604800.0,
 }
-_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)\s*")
-_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(\d*)\s*([a-z]+)")
+_PART = late_pattern(r"(\d+(?:\.\d+)?)\s*([a-z]+)\s*")
+_RATE = late_pattern(r"(\d+(?:\.\d+)?)\s*/\s*(\d*)\s*([a-z]+)")
 
 DURATION_HINT = 'write seconds as a number, or text such as "30s", "5m", "1h", "1h30m" or "7d"'
 RATE_HINT = 'write calls a second as a number, or text such as "10/s", "100/min" or "1000/h"'

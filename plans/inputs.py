@@ -7,11 +7,11 @@ inputs are equal bytes whoever wrote them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final, TypeAlias, cast
 
+from ..lazy_imports import late_pattern
 from .format.shape import describe
 from .plan import InnerPlan, Plan
 from .reports.nearest import did_you_mean, listing
@@ -170,7 +170,7 @@ def _unknown(name: object, known: Mapping[str, object]) -> Problem:
 # --- Tasks with placeholders: `Compare {a} and {b}`, where `a` and `b` are inputs of the plan; other braces are text
 
 
-HOLE: Final = re.compile(r"\{\s*([a-z][a-z0-9_]{0,63})\s*\}")
+HOLE: Final = late_pattern(r"\{\s*([a-z][a-z0-9_]{0,63})\s*\}")
 VALUE_SHOWN_MAX: Final = 80
 """Characters of one value in a filled task: enough to tell runs apart in a list."""
 

@@ -6,10 +6,10 @@ Limits of expressions (length, depth, work) are in `expressions/`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from .immutable import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Limits:
     """The limits of one check; pass another value to raise one.
 

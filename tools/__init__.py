@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..lazy_imports import on_first_use
-from .agents.agent import agent  # first: a module of the same name would hide it later
 from .context import Context, Used
 from .declaration import ToolSettings
 from .resources import Resource, resource
@@ -18,6 +17,7 @@ from .tool import Tool, make_tool, tool
 from .toolset import Toolset
 
 if TYPE_CHECKING:
+    from .agents.agent import agent
     from .agents.conversation import Message, Reply
     from .artifact import Artifact
     from .codecs.codec import codec
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = on_first_use(
     __name__,
     {
+        "agents.agent": ("agent",),
         "artifact": ("Artifact",),
         "codecs.codec": ("codec",),
         "codecs.demands": ("Columns", "Shape"),

@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import Any, Literal, ParamSpec, TypeAlias, TypedDict, TypeVar, cast, get_args
 
 from ..errors import ConfigError
+from ..lazy_imports import late_pattern
 from ..plans.checker.flow.secrecy import MODEL
 from ..plans.durations import parse_count, parse_duration, parse_rate
 from ..plans.reports.nearest import nearest
@@ -33,7 +34,7 @@ Isolation = Literal["thread", "process", "inline"]
 Results = Literal["enforce", "warn", "learn"]
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
-QUEUE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+QUEUE = late_pattern(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 RETRIES_MAX = 1000  # more is a loop that was meant to be a `repeat` or a schedule
 
 P = ParamSpec("P")
@@ -360,9 +361,10 @@ def _retry_on(given: _Given) -> tuple[type[BaseException], ...] | Callable[[Base
         if all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
             return cast("tuple[type[BaseException], ...]", kinds)
     # A class is callable too, and a class that is no exception is a mistake.
-    elif callable(value) and not isinstance(value, type):
-        return cast("Callable[[BaseException], bool]", value)
-    raise given.fault("retry_on", "exception classes, or a function from an exception to a bool", repr(value))
+    elif callable(chosen := given.get("retry_on")) and not isinstance(chosen, type):
+        return cast("Callable[[BaseException], bool]", chosen)
+    found = f"{given.get('retry_on')!r}"
+    raise given.fault("retry_on", "exception classes, or a function from an exception to a bool", found)
 
 
 def _version(given: _Given) -> str | None:

@@ -21,6 +21,7 @@ from urllib.parse import quote, unquote, unquote_plus
 from typing_extensions import override
 
 from ..errors import ConfigError, ToolError
+from ..lazy_imports import late_pattern
 from ..plans.format.shape import describe
 from ..plans.signature import SecretPlaces, is_place
 from .failures import writable
@@ -314,10 +315,10 @@ def _of_keyring(entry: str) -> str | None:
 SECRET_CHARACTERS_MIN: Final = 8
 """A shorter value of the environment may be a common word, whose mask would ruin every text."""
 
-SECRET_NAME: Final = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
+SECRET_NAME: Final = late_pattern(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
 """Environment variables whose values are taken for secrets."""
 
-SECRET_TEXT: Final = re.compile(
+SECRET_TEXT: Final = late_pattern(
     r"""
     \bsk-[A-Za-z0-9_-]{16,}                               # OpenAI and others
     | \bBearer\s+[A-Za-z0-9._~+/=-]{16,}
@@ -378,7 +379,7 @@ class SecretFinder:
 
 _READINGS_MAX: Final = 6
 """How deep JSON may stand inside JSON, and how often a text may be quoted for URLs: tools that nest deeper do so by mistake."""
-_ESCAPE: Final = re.compile(r'\\(?:u([0-9a-fA-F]{4})|(["\\/bfnrt]))')
+_ESCAPE: Final = late_pattern(r'\\(?:u([0-9a-fA-F]{4})|(["\\/bfnrt]))')
 _ESCAPED: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 

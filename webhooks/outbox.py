@@ -99,19 +99,9 @@ class Delivery:
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON, without what was sent."""
-        return {
-            "id": self.id,
-            "endpoint": self.endpoint,
-            "event": self.event,
-            "run_id": self.run_id,
-            "created": self.created,
-            "state": self.state,
-            "attempts": self.attempts,
-            "next_at": self.next_at if self.state == "pending" else None,
-            "answered": self.answered,
-            "detail": self.detail or None,
-            "updated": self.updated,
-        }
+        shown = {name: getattr(self, name) for name in self.__slots__ if name not in ("tenant", "payload")}
+        next_at = self.next_at if self.state == "pending" else None
+        return {**shown, "next_at": next_at, "detail": self.detail or None}
 
 
 class Outbox:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+import os
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from functools import cache, cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
@@ -52,6 +53,9 @@ AWAY: Final = frozenset(
     }
 )
 """How a server refuses that is starting, stopping or overloaded."""
+THREADS: Final = "TOKIO_WORKER_THREADS"
+"""Where the SDK's runtime looks how many threads it has for its requests; by itself it takes one a core, which wake each other for every small message: a
+tenth of a worker's CPU for a run. It has no option for them, and reads the variable as it is made."""
 CERTIFICATE: Final = "certificate"  # of a failed connection: waiting does not help
 FAIRNESS_KEY_BYTES_MAX: Final = 64
 """Bytes of a key by which Temporal takes turns; of a longer name its digest stands for it."""
@@ -403,7 +407,21 @@ def _runtime() -> Runtime:
     """Return the SDK's runtime. By itself it writes a line to stdout, which is for answers, each time that it tries a server again."""
     errors = TelemetryFilter(core_level="ERROR", other_level="ERROR")
     forwarding = LogForwardingConfig(logger=logging.getLogger("temporalio.core"))
-    return Runtime(telemetry=TelemetryConfig(logging=LoggingConfig(filter=errors, forwarding=forwarding)))
+    telemetry = TelemetryConfig(logging=LoggingConfig(filter=errors, forwarding=forwarding))
+    with _default_of(THREADS, "1"):
+        return Runtime(telemetry=telemetry)
+
+
+@contextmanager
+def _default_of(name: str, value: str) -> Generator[None]:
+    """Have an environment variable for a moment, unless it is set."""
+    is_set = name in os.environ
+    os.environ.setdefault(name, value)
+    try:
+        yield
+    finally:
+        if not is_set:
+            del os.environ[name]
 
 
 def _cause(fault: BaseException) -> str:

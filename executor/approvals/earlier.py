@@ -44,6 +44,7 @@ async def earlier_calls(
         return found
     records = 0
     async for candidate in _candidates(store, archive, row):
+        # Counted before it is read: a long journal ends the search, and is not read in part, because a part of a journal makes no run.
         if len(found) == len(tools) or records + candidate.last_seq > RECORDS_MAX:
             break
         records += candidate.last_seq
@@ -57,8 +58,10 @@ async def earlier_calls(
         decisions = decisions_by_step(entries)
         for path, tool in tools.items():
             iteration = machine.iterations.get(path)
+            # Newest runs come first, so the first that has called the step stands. A step of that path may have had another tool then.
             if path in found or iteration is None or machine.tool_of(path) != tool:
                 continue
+            # A call that was denied was never made: its arguments are those that the person was asked about.
             args = calls.get(path) or asked.get(path)
             if args is None or not (path in decisions or path in calls):
                 continue
@@ -98,6 +101,7 @@ async def _candidates(store: Store, archive: Archive, row: RunRow) -> AsyncItera
             or each.id in (row.id, row.parent)
         ):
             continue
+        # "Last time" is before this run: what a person sees must not change because somebody submits another run meanwhile.
         if each.created > row.created:
             continue
         if (whole := await store.find_run(each.id)) is not None:

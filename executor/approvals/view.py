@@ -339,6 +339,7 @@ def _earlier_lines(call: WaitingCall, width: int) -> Iterator[str]:
         yield from _value_lines("    error: ", earlier.error, width)
     if earlier.status == "succeeded":
         yield from _value_lines("    result: ", earlier.output, width)
+    # A default is compared only if the earlier call was given the argument: the earlier call is known by what it was given.
     now = {arg.name: arg.value for arg in call.args}
     given = {arg.name for arg in call.args if not arg.is_default}
     then = earlier.args
@@ -416,7 +417,7 @@ def _fitting_words(text: str, room: int) -> int:
 
 def _fitting(text: str, room: int) -> int:
     """Return how many characters of a text fit into so many columns; at least one."""
-    if text[:room].isascii():
+    if text[:room].isascii():  # one column a character, as in most texts
         return room
     taken, size = 0, 0
     for size, char in enumerate(text):  # the count is the result

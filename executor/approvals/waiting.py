@@ -71,6 +71,7 @@ async def waiting_calls(store: Store, archive: Archive, tools: Toolset, run_id: 
     waiting = [
         iteration for iteration in machine.iterations.values() if undecided_attempt(iteration) is not None
     ]
+    # The machine has them in the order in which they became ready, which timing decides; people see plan order.
     waiting.sort(key=lambda iteration: iteration.order)
     named: dict[str, str] = {
         iteration.path: tool for iteration in waiting if (tool := machine.tool_of(iteration.path))
@@ -195,6 +196,7 @@ class _Viewer:
                     past_write=views[iteration.path].past_write,
                 )
             )
+        # A call without untrusted data was compared with nothing, so no bound of the finder is about it.
         is_complete = self._finder.is_complete
         return [replace(call, is_complete=is_complete or not call.is_labelled) for call in made]
 
@@ -209,6 +211,7 @@ class _Viewer:
         made = iteration.call or self._calls.get(iteration.path)
         value = made.value if made is not None else {}
         given = value if isinstance(value, dict) else {}
+        # The labels of the check, and no analysis of its own: the view has to name what the flow policy asks about, no more and no less.
         labelled = _labelled(code, given)
         if self._finds_all:
             labelled |= {name for name in given if self._find(trail, name).sources}
@@ -284,6 +287,8 @@ class _Viewer:
 
     def _group(self, source: Source, own: Mapping[tuple[int, int], Sequence[Frame]]) -> int:
         nodes = [] if not source.trail else _nodes(self._machine.root, source.trail, own)
+        # Arguments that can have data from the same calls share a group, so that a result is compared once with all of them. The first node and
+        # the number tell the calls of one item from those of all items; ids hold, because the machine lives longer than the viewer.
         key = (source.name, id(nodes[0]) if nodes else 0, len(nodes))
         known = self._group_of.get(key)
         if known is None:
@@ -317,6 +322,7 @@ class _Viewer:
             for source, group in sources
             for path, tool, args, _ in self._groups[group].calls
         ]
+        # Before the cut: an origin whose words stand in the argument must not be among the many that are only counted.
         ordered = sorted(every, key=lambda origin: origin.source not in quoted)
         return tuple(ordered[:ORIGINS_MAX]), max(0, len(ordered) - ORIGINS_MAX)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import re
 import secrets
 import shutil
 import tempfile
@@ -21,13 +20,14 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from ...errors import ToolError
+from ...lazy_imports import late_pattern
 from ...plans.values import digest
 from ..limits import ARTIFACT_BYTES_MAX, MIB, check_artifact, check_artifact_file
 from ..stores.parts import PART_BYTES, DamagedValue, find_pieces, keep_file, write_file
 from ..stores.store import Store
 
-_DIGEST: Final = re.compile(rb'"digest":"(sha256:[0-9a-f]{64})"')
-_NAME: Final = re.compile(r"sha256:[0-9a-f]{64}")
+_DIGEST: Final = late_pattern(rb'"digest":"(sha256:[0-9a-f]{64})"')
+_NAME: Final = late_pattern(r"sha256:[0-9a-f]{64}")
 _NO_FILES: Final[Mapping[str, Path]] = {}
 
 
@@ -165,7 +165,17 @@ async def find_blobs(store: Store, args: bytes) -> CallBlobs:
 
 
 async def keep_files(store: Store, blobs: CallBlobs, now: Callable[[], float]) -> None:
-    """Write the files that a call has saved to the store. Raises: ToolError: one is not as it was saved; StoreError."""
+    """Write the files that a call has saved to the store.
+
+    Args:
+        store: Where they are kept.
+        blobs: Those of the call.
+        now: The time, since which nothing else need name them yet.
+
+    Raises:
+        ToolError: One is not as it was saved.
+        StoreError: The store cannot be read or written.
+    """
     for name, path in blobs.made_files.items():
         try:
             with await asyncio.to_thread(path.open, "rb") as file:

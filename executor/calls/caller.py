@@ -21,7 +21,7 @@ from ...tools.models.completion import Usage as ModelUsage
 from ...tools.models.errors import ModelError
 from ...tools.models.marks import as_text
 from ...tools.timeouts import stalls
-from ..budget import CACHED
+from ..budget import usage_of_models
 from ..canonical_value import CanonicalValue
 from ..commands import StartToolCall
 from ..events import (
@@ -427,13 +427,8 @@ def _usage_with(usage: ModelUsage, guards: Mapping[str, Json]) -> dict[str, Json
 
 
 def _usage(usage: ModelUsage) -> dict[str, Json]:
-    made: dict[str, Json] = {
-        "calls": usage.requests,
-        "tokens": usage.prompt_tokens + usage.completion_tokens,
-    }
-    if usage.usd is not None:  # without it, nobody knows the price
-        made["usd"] = usage.usd
-    return {**made, CACHED: usage.cached_tokens} if usage.cached_tokens else made
+    tokens = usage.prompt_tokens + usage.completion_tokens
+    return usage_of_models(usage.requests, tokens, usage.usd, usage.cached_tokens)
 
 
 def _soon(
@@ -514,7 +509,16 @@ class Nondeterminism:
         return self._drawn.setdefault(step, Used())
 
     async def record(self, step: str, drawn: float | str, *, is_write: bool) -> None:
-        """Record a new value of a call; only then may the tool get it. Raises: StoreError."""
+        """Record a new value of a call; only then may the tool get it.
+
+        Args:
+            step: Path of the leaf.
+            drawn: A time in Unix seconds, or an id.
+            is_write: Whether the value must be durable before the tool gets it.
+
+        Raises:
+            StoreError: The store cannot be read or written.
+        """
         if self._note(step, drawn, is_write=is_write) and is_write:
             await self._journal.flush()
 

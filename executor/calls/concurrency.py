@@ -52,7 +52,7 @@ class FairSemaphore:
             self._priorities[run] = priority
 
     def forget(self, run: str) -> None:
-        """Serve a run in turn with those without a priority."""
+        """Forget the priority of a run: it takes its turn with the runs that have none."""
         self._priorities.pop(run, None)
 
     def _next(self) -> str:

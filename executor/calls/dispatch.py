@@ -197,7 +197,11 @@ def dispatch(
 
 
 def endorsed(command: RecordEndorsement, at: float) -> CallMade:
-    """Return the event of an endorsement that a person or a policy has allowed."""
+    """Return the event of an endorsement that a person or a policy has allowed.
+
+    Raises:
+        EngineBug: The step has a question that nobody answered.
+    """
     given = cast("dict[str, Json]", command.args.value)
     if ENDORSED not in given:
         raise EngineBug(f"step '{command.step}' has a question that nobody answered")
@@ -232,6 +236,9 @@ class Preparation:
     def secrets(self) -> SecretReader:
         """Reads the secrets of the run's calls."""
         return self._facilities.secrets.reader()
+
+    # Whatever is computed here may be computed again by another process from the same journal, and must come out the same: keys hold digests of
+    # arguments as the journal has them, never values of secrets, times or ids.
 
     def prepare(self, command: StartCall) -> PreparedCall:
         """Bind arguments and name the call. Raises: ToolError: the arguments do not fit."""

@@ -188,7 +188,13 @@ class Facilities:
     async def slot_for(
         self, run: str, tool: Tool | None, of_run: asyncio.Semaphore | None = None
     ) -> AsyncGenerator[None]:
-        """Hold the semaphores of the run, the tool and the engine for one call, after the tool's rate allows the call."""
+        """Hold the semaphores of the run, the tool and the engine for one call, after the tool's rate allows the call.
+
+        Args:
+            run: The run, which shares the engine with others in turn.
+            tool: Its tool; `None`: the call is a prompt.
+            of_run: The run's own limit on calls at a time; `None`: it has none.
+        """
         # The order prevents that a call holds a slot of the engine while it waits for its tool or its run: other calls could use the slot.
         of_tool: AbstractAsyncContextManager[None] = nullcontext()
         if tool is not None:

@@ -72,7 +72,13 @@ class ContentKey:
 
 
 def idempotency_key(run_id: str, step: str, args_digest: str) -> str:
-    """Return the key under which a write is made: the same in all attempts and after each resume."""
+    """Return the key under which a write is made: the same in all attempts and after each resume.
+
+    Args:
+        run_id: The run.
+        step: Path of the leaf, items and iterations included.
+        args_digest: Digest of the bound arguments.
+    """
     return hashlib.sha256(f"{run_id}\n{step}\n{args_digest}".encode()).hexdigest()
 
 

@@ -168,6 +168,9 @@ class Results:
 
     # --- around a call
 
+    # Single flight: of identical calls under way in one engine, one is made. The store could not do this, since it learns of a result only with the
+    # next commit.
+
     def begin(self, call: PreparedCall) -> asyncio.Future[Reusable | None]:
         """Enter a call as in flight, so that identical calls wait for its result; `end` hands them the result."""
         in_flight: asyncio.Future[Reusable | None] = asyncio.get_running_loop().create_future()
@@ -179,7 +182,13 @@ class Results:
     def end(
         self, call: PreparedCall, in_flight: asyncio.Future[Reusable | None], made: Reusable | None
     ) -> None:
-        """Hand the result of a call to the identical calls that wait; `None`: they may not take it."""
+        """Hand the result of a call to the identical calls that wait; `None`: they may not take it.
+
+        Args:
+            call: The call, which has ended.
+            in_flight: What `begin` returned for it.
+            made: Its result; `None`: the calls that wait may not take it.
+        """
         key = call.key.key
         if self._facilities.in_flight.get(key) is in_flight:
             del self._facilities.in_flight[key]

@@ -25,7 +25,7 @@ from ...plans.expressions.functions import EXPRESSION_VERSION
 from ...plans.immutable import immutable
 from ...plans.plan import EndorseStep, Plan, PlanForStep, ToolStep
 from ...plans.values import Json
-from ..budget import CACHED, PLANNING, PlanningCost
+from ..budget import PLANNING, PlanningCost, usage_of_models
 from ..canonical_value import CanonicalValue
 from ..events import BudgetReached, CallFailed, CallSucceeded
 from ..journal.toolset_lock import tool_names
@@ -175,8 +175,5 @@ def find_unfit(plan: Plan, task: StepTask) -> str | None:
 
 def usage_of(cost: PlanningCost) -> dict[str, Json]:
     """Return the usage of a planning, as records of calls have it."""
-    used = cost.used
-    usage: dict[str, Json] = {"calls": int(used["model_calls"]), "tokens": int(used["tokens"])}
-    if cost.is_priced:
-        usage["usd"] = used["usd"]
-    return {**usage, CACHED: cost.cached} if cost.cached else usage
+    used, usd = cost.used, cost.used["usd"] if cost.is_priced else None
+    return usage_of_models(int(used["model_calls"]), int(used["tokens"]), usd, cost.cached)

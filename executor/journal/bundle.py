@@ -12,7 +12,6 @@ Pure: bytes in, bytes out. `docs/REUSE.md` is the specification.
 from __future__ import annotations
 
 import hashlib
-import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
@@ -21,6 +20,7 @@ from typing import Any, Final, NoReturn, cast
 import orjson
 
 from ...errors import InputRejected, StoreError
+from ...lazy_imports import late_pattern
 from ...plans.immutable import immutable
 from ...plans.values import Json, digest
 from ..stores.store import RunRow
@@ -29,7 +29,7 @@ from .records import GENESIS, Entry, chain, read_entry, values_by
 
 BUNDLE_FORMAT: Final = 1
 _START: Final = b'{"sha256":"'
-_LINE: Final = re.compile(rb'\{"sha256":"([0-9a-f]{64})","kind":"([a-z]{1,16})","data":(.+)\}')
+_LINE: Final = late_pattern(rb'\{"sha256":"([0-9a-f]{64})","kind":"([a-z]{1,16})","data":(.+)\}')
 _ORDER: Final = ("bundle", "header", "value", "blob", "journal", "decision", "end")
 _ONCE: Final = ("bundle", "header", "end")
 

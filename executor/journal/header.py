@@ -7,7 +7,7 @@ it uses, its inputs, its seed, and the lock of its tools.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from hashlib import sha256
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -18,7 +18,7 @@ from ...errors import EngineBug, StoreError
 from ...plans import Plan
 from ...plans.checker.flow.labels import Counted
 from ...plans.expressions.functions import EXPRESSION_VERSION
-from ...plans.immutable import immutable
+from ...plans.immutable import frozen, immutable
 from ...plans.program.compile import compile_plan
 from ...plans.values import Digest, Json, canonical, digest
 from ...tools.logbook import RequestContext
@@ -68,7 +68,7 @@ _LATER: Final[Mapping[str, object]] = {
 _VALUES_LATER: Final = attrgetter(*_LATER)  # all of them in one call: a small run makes its header once more
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Submitter:
     """Who submitted a run.
 
@@ -145,6 +145,9 @@ class Header:
     approval_expires_s: float | None = None
     returns: Mapping[str, Json] | None = None
 
+    # A header decides everything about a run that events do not. So whatever the machine asks is derived from the header alone: a run that another
+    # engine takes over, with other settings, goes on as it began.
+
     @property
     def program(self) -> Program:
         """The program of the run. Raises: PlanRejected: the plan cannot be compiled; EngineBug: there is no plan."""
@@ -210,6 +213,7 @@ class Header:
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON; the plan in it is shared, and never to be changed."""
         data: dict[str, Any] = {
+            # The lowest format that says all: an older version reads it unless it would do something else than this one.
             "format": ASKING_FORMAT if self.fork is not None and self.fork.is_newer else HEADER_FORMAT,
             "expressions": self.language,
             "plan": _WRITTEN.get(self.plan, _written) if self.plan else None,
@@ -285,6 +289,7 @@ _WRITTEN: Final = IdentityCache[Plan, Mapping[str, Any]](_LATELY)
 
 def header_digest(header: Mapping[str, Any]) -> Digest:
     """Return the digest of a header as it is stored: the first record of a run has it, so that the chain covers it."""
+    # Not of the row's bytes: a store may keep the plan apart from the header, and the digest must not depend on where.
     return digest(header_text(header))
 
 
@@ -375,6 +380,7 @@ def program_of(  # noqa: PLR0913  # everything that decides a program
         PlanRejected: The plan cannot be compiled.
     """
     key = _program_key(plan, lock, plans, language, rules, controlled, written, is_chosen=is_chosen)
+    # `surveyed` is no part of the key: it saves the compiler a walk over the plan, and leads to the same program.
     return _PROGRAMS.get(
         key,
         lambda: compile_plan(

@@ -218,7 +218,13 @@ class Journal:
         result: Reusable | None = None,
         code: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
-        """Keep the reuse entry of a call for one of the next commits, with the parts of a fingerprint that no earlier call has named."""
+        """Keep the reuse entry of a call for one of the next commits, with the parts of a fingerprint that no earlier call has named.
+
+        Args:
+            call: What the call was made from.
+            result: Its result, if later calls may reuse it.
+            code: The parts of a fingerprint that no earlier call has named: its digest -> the parts.
+        """
         with self.piece:
             if self._left is None:
                 wait_s = LEFT_MAX_S * min(LEFT_TIMES_MAX, 1 + self._left_count // LEFT_MORE)
@@ -401,7 +407,7 @@ IDLE_S: Final = 2.0  # how long the thread stays where nothing is to be done
 
 
 class Source(Protocol):
-    """Whose turn comes on the thread: a `journal.Journal`, or who works there and has nothing to commit with others (`Watch`, `NewRuns`).
+    """Something that the thread of commits calls when it is due: a `Journal`, or work that only needs the thread (`Watch`, `NewRuns`).
 
     Both are called on the thread.
     """

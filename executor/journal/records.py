@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import orjson
 
 from ...errors import StoreError
-from ...plans.immutable import record
+from ...plans.immutable import frozen, record
 from ...plans.values import LARGE_BYTES, Json
 from ..canonical_value import CanonicalValue
 from ..events import (
@@ -36,6 +36,7 @@ INLINE_BYTES_MAX: Final = 16 * 1024  # larger values are stored once by digest, 
 GENESIS: Final = bytes(32)
 _END: Final = ord("}")
 
+# The registry follows from the type aliases of `events.py`. A kind is stored by the name of its class, so no class of an event is ever renamed.
 _KINDS: Final[dict[str, type[JournalEvent]]] = {
     kind.__name__: kind for kind in (*CAUSES, *CONSEQUENCES, *REMARKS)
 }
@@ -56,7 +57,7 @@ class Entry:
     event: JournalEvent
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Event:
     """A journal entry for people and programs, without the engine's types.
 
@@ -184,6 +185,7 @@ def split_calls(entries: Iterable[Entry]) -> Iterator[Entry]:
 
 def chain(head: bytes, lines: Sequence[bytes]) -> bytes:
     """Return the chain's head after these lines."""
+    # Over the bytes as they are stored, never over parsed records: a later version may spell a record otherwise, and old chains must stay valid.
     for line in lines:
         head = hashlib.sha256(head + line).digest()
     return head

@@ -8,7 +8,6 @@ concludes otherwise.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -18,6 +17,7 @@ from typing import Final, TypeVar
 import orjson
 
 from ...errors import Diverged, EngineBug, InputRejected, RunNotFound, StoreError
+from ...lazy_imports import late_pattern
 from ...plans.collecting import collector_paused
 from ...tools.background import WorkThread
 from ..canonical_value import CanonicalValue
@@ -59,7 +59,7 @@ _STATUS_OF: Final[Mapping[type, str]] = {
 }
 _CALLED: Final = (CallMade, CallStarted, CallReused)
 _EVENT_OF: Final = attrgetter("event")
-_VALUE_REFERENCE = re.compile(rb'\{"\$value":"(sha256:[0-9a-f]{64})"\}')
+_VALUE_REFERENCE = late_pattern(rb'\{"\$value":"(sha256:[0-9a-f]{64})"\}')
 
 
 async def load_entries(store: Store, row: RunRow) -> list[Entry]:
@@ -135,7 +135,18 @@ def _folded(
 async def rebuilt(
     row: RunRow, entries: Sequence[Entry], calls: dict[str, CanonicalValue] | None = None
 ) -> tuple[Header, Machine]:
-    """Return what `rebuild` does, from a thread if the run's expressions have taken long: now they take as long again."""
+    """Return what `rebuild` does, from a thread if the run's expressions have taken long: now they take as long again.
+
+    Args:
+        row: As of `rebuild`.
+        entries: As of `rebuild`.
+        calls: As of `rebuild`.
+
+    Raises:
+        InputRejected: The run has no plan.
+        Diverged: Something else follows than what was recorded.
+        StoreError: The header was changed.
+    """
     return await _beside(entries, lambda: rebuild(row, entries, calls))
 
 
@@ -174,7 +185,16 @@ async def check_heads(store: Store, row: RunRow) -> None:
 
 
 async def read_entries(store: Store, row: RunRow, lines: Sequence[bytes]) -> list[Entry]:
-    """Return the entries of all lines of a journal. Raises: StoreError."""
+    """Return the entries of all lines of a journal.
+
+    Args:
+        store: Has the large values.
+        row: The row of the run, with the head of its chain.
+        lines: All lines of its journal.
+
+    Raises:
+        StoreError: A record was changed, lost or swapped, or a value is missing.
+    """
     # The journal may have grown since the row was read: the row's head is that of its first `last_seq` lines.
     if len(lines) < row.last_seq or chain(GENESIS, lines[: row.last_seq]) != row.head:
         raise StoreError(
@@ -204,7 +224,11 @@ async def _place(store: Store, row: RunRow, lines: Sequence[bytes]) -> str:
 
 
 async def parse_lines(store: Store, lines: Iterable[bytes]) -> list[Entry]:
-    """Return the entries of some lines, with large values fetched from the store."""
+    """Return the entries of some lines, with large values fetched from the store.
+
+    Raises:
+        StoreError: A line is no record of this format, or a value is missing or was changed.
+    """
     # Large values are named by a pattern in the bytes, and fetched by one query, before any line is parsed.
     listed = list(lines)
     wanted = value_names(listed)

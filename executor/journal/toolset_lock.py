@@ -45,6 +45,8 @@ _LATER: Final = (
 )
 
 
+# A lock holds no code and no Python types, only what decides about calls: the header of a run has to be readable where the tools are not
+# installed, and by every later version.
 @immutable
 class ToolLock:
     """One tool as a run knows it; satisfies `plans.signature.Signature`.
@@ -80,6 +82,7 @@ class ToolLock:
     @classmethod
     def of(cls, tool: Tool) -> ToolLock:
         """Return the lock of a tool. Nobody changes a tool, so each tool has one lock."""
+        # Kept by weak references: tools of a server that were replaced must not stay in memory for the sake of their locks.
         if (known := _LOCKS.get(tool)) is not None:
             return known
         # A lock has the attributes of its tool, by the same names; only two of them have to be put into another form.
@@ -245,6 +248,8 @@ class ToolsetLock:
             ]
         )
 
+    # Derived once: a resume, a replay and every view of a run ask for them, and nobody changes a lock.
+
     @cached_property
     def policies(self) -> Mapping[str, CallPolicy]:
         """Tool name -> policy."""
@@ -267,6 +272,7 @@ class ToolsetLock:
     @cached_property
     def name(self) -> bytes:
         """What names it among the locks of other tools: the digest of its JSON."""
+        # In the order of `to_dict`, not canonical: the name stands in no store, and only has to tell locks of one process apart.
         return sha256(orjson.dumps(self.to_list())).digest()
 
     @cached_property
@@ -281,6 +287,7 @@ class ToolsetLock:
 
 def digest_of_toolset(tools: Toolset) -> str:
     """Return 16 hexadecimal digits for all that `find_broken_promise` and `find_changed_signature` compare: where they are equal, runs go on alike."""
+    # Not the fingerprints: another version of a tool's code is no reason to keep its runs from going on.
     promises = [
         [
             *(name, tool.effect.value, tool.idempotent, tool.can_reconcile),

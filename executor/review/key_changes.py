@@ -56,7 +56,13 @@ class KeyChange:
 def key_changes(
     before: CallRecord, after: CallRecord, codes: Mapping[str, Mapping[str, str]]
 ) -> tuple[KeyChange, ...]:
-    """Return the differing parts of the keys of two calls, arguments first, code last; empty: the keys are equal."""
+    """Return the differing parts of the keys of two calls, arguments first, code last; empty: the keys are equal.
+
+    Args:
+        before: The earlier call.
+        after: The later one.
+        codes: Digest -> the parts of a fingerprint; one that is missing is told as a change of the code.
+    """
     found: list[KeyChange] = list(_argument_changes(before.parts.get("args"), after.parts.get("args")))
     for name in dict.fromkeys((*before.parts, *after.parts)):
         if name != "args" and not (name == "sample" and _follows_from_temperature(before, after)):

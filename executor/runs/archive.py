@@ -7,7 +7,6 @@ compares every conclusion and digest with the records, so a changed journal or p
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
@@ -29,8 +28,10 @@ from ...errors import (
     StoreError,
     ToolError,
 )
+from ...lazy_imports import late_pattern
 from ...plans import Plan
 from ...plans.format.shape import describe
+from ...plans.immutable import frozen
 from ...plans.python_types import Inputs
 from ...plans.reports.nearest import short
 from ...plans.values import Json, canonical
@@ -82,7 +83,7 @@ from .run import (
     with_planning,
 )
 
-PLAN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
+PLAN_NAME: Final = late_pattern(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 UNFIT: Final = "unfit-worker"  # the warning of a run that waits for a worker whose tools fit
 RECENT_MAX: Final = 32  # runs whose last snapshot is kept in memory
 HIDDEN: Final = (
@@ -98,7 +99,7 @@ RETURNED_MAX: Final = 10_000  # ended runs that the archive remembers `resume` t
 Value = TypeVar("Value")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunSummary:
     """A line in a list of runs.
 
@@ -125,7 +126,7 @@ class RunSummary:
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: getattr(self, name) for name in self.__match_args__}
 
     @property
     def cursor(self) -> str:
@@ -133,7 +134,7 @@ class RunSummary:
         return _cursor(self.created, self.id)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunPage:
     """Some runs, newest first; `cursor` asks for the next page, `None`: there is none.
 
@@ -248,6 +249,7 @@ class Archive:
 
     def note_end(self, run_id: str) -> None:
         """Note that a caller got the end of a run from its resume: a later resume is a mistake."""
+        # Bounded: whoever resumes a run twice after so many others have ended is told that it has ended, as after a restart.
         self._returned[run_id] = None
         if len(self._returned) > RETURNED_MAX:
             del self._returned[next(iter(self._returned))]
@@ -271,6 +273,9 @@ class Archive:
         """Return a run that has just ended in this process, without asking the store: an ended run never changes."""
         recent = self._recent.find(run_id)
         return recent.run if recent is not None and recent.machine.status is not None else None
+
+    # A snapshot is a function of the row and the journal, so it may be kept as long as neither has grown. What changes without a record (whether
+    # anybody drives the run, which worker could not go on with it) is added at each question instead.
 
     async def snapshot_of(self, row: RunRow) -> Run:
         """Return the run of a row that was just read, as it stands."""
@@ -354,7 +359,17 @@ class Archive:
     async def save_file(
         self, path: Path, *, media_type: str | None, name: str, now: Callable[[], float]
     ) -> Artifact:
-        """Keep a file of any size, and return the artifact that stands for it. Raises: InputRejected: it cannot be read, or is too large."""
+        """Keep a file of any size, and return the artifact that stands for it.
+
+        Args:
+            path: The file.
+            media_type: Of the bytes; `None`: as the artifact's name tells.
+            name: Of the artifact.
+            now: The time, in Unix seconds.
+
+        Raises:
+            InputRejected: It cannot be read, or is too large.
+        """
         try:
             with _as_rejected():
                 check_artifact_file((await asyncio.to_thread(path.stat)).st_size)
@@ -369,13 +384,33 @@ class Archive:
     async def save_pieces(
         self, pieces: AsyncIterator[bytes], *, media_type: str | None, name: str, now: Callable[[], float]
     ) -> Artifact:
-        """Keep the bytes that some pieces make together. Raises: InputRejected: they are too many."""
+        """Keep the bytes that some pieces make together.
+
+        Args:
+            pieces: The bytes, in pieces of any size.
+            media_type: As of `save_file`.
+            name: As of `save_file`.
+            now: As of `save_file`.
+
+        Raises:
+            InputRejected: They are too many.
+        """
         with _as_rejected():
             digest, size = await keep_pieces(self._store, _bounded(pieces), now)
         return Artifact(digest=digest, media_type=media_type or media_type_of(name), size=size, name=name)
 
     async def save_artifact(self, data: bytes, *, media_type: str | None, name: str, at: float) -> Artifact:
-        """Keep bytes, and return the artifact that stands for them. Raises: InputRejected: they are too many."""
+        """Keep bytes, and return the artifact that stands for them.
+
+        Args:
+            data: The bytes.
+            media_type: As of `save_file`.
+            name: As of `save_file`.
+            at: Unix seconds.
+
+        Raises:
+            InputRejected: They are too many.
+        """
         with _as_rejected():
             check_artifact(len(data))
         artifact = Artifact.of_bytes(data, media_type=media_type, name=name)
@@ -470,7 +505,18 @@ class Archive:
         tenant: str = "",
         where: RunFilter = EVERY_RUN,
     ) -> RunPage:
-        """Return a page of runs, newest first, of one tenant or, if it is empty, of all. Raises: InputRejected: a bad limit, status, cursor or filter."""
+        """Return a page of runs, newest first, of one tenant or, if it is empty, of all.
+
+        Args:
+            status: Only runs of this status.
+            limit: Most runs of the page.
+            cursor: What an earlier page gave; `None`: the first page.
+            tenant: Whose runs; empty: of all.
+            where: Only runs that this filter lets through.
+
+        Raises:
+            InputRejected: A bad limit, status, cursor or filter.
+        """
         count_of("limit", limit, least=1, most=LIMIT_MAX)
         if status is not None and status not in [known.value for known in RunStatus]:
             known = ", ".join(known.value for known in RunStatus)

@@ -112,16 +112,16 @@ class Changes:
     # --- runs of others
 
     def follow(self, run_id: str) -> Followed:
-        """Return a context in which one waits for the moves of a run that another process drives."""
+        """Return a context manager, in which a caller waits for the moves of a run that another process drives."""
         return Followed(self, run_id)
 
     def add(self, run_id: str, followed: Followed) -> None:
-        """Have one hear of the moves of a run."""
+        """Tell a follower of the moves of a run from now on."""
         self._followed.setdefault(run_id, set()).add(followed)
         self._count += 1
 
     def remove(self, run_id: str, followed: Followed) -> None:
-        """Have one hear nothing more."""
+        """Tell a follower nothing more."""
         if (those := self._followed.get(run_id)) is not None:
             those.discard(followed)
             self._count -= 1
@@ -209,7 +209,7 @@ class Lookout:
 
 
 class Followed:
-    """A run that another process drives, for one who waits for its next move.
+    """One caller who waits for the next move of a run that another process drives.
 
     Args:
         changes: Tell of its moves.

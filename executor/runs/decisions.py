@@ -8,13 +8,13 @@ handles it. If nobody drives the run, this module records the decision in the jo
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Literal, Protocol, TypeAlias, cast
 from weakref import WeakValueDictionary
 
 from ...errors import DECIDED, OWN_RUN, InputRejected, ToolError
+from ...lazy_imports import late_pattern
 from ...plans.format.shape import describe
 from ...plans.immutable import immutable, record
 from ...plans.program.program import ENDORSED, AskPerson, CallTool
@@ -62,7 +62,7 @@ from .planning import Planning, answers_in, question_in
 from .request import as_json, attempt_of, edit_of, expect_small, reason_of, run_of, step_of
 from .run import Run
 
-PART: Final = re.compile(r"[\[#/]")  # the marks after which a path goes into a part of a step
+PART: Final = late_pattern(r"[\[#/]")  # the marks after which a path goes into a part of a step
 About: TypeAlias = Literal["call", "outcome"]
 VERDICTS: Final[Mapping[str, About]] = {
     "approve": "call",
@@ -181,18 +181,9 @@ class Asked:
         ]
         if not waiting:
             return [ruling]  # refused later, with a list of the leaves that do wait
-        if (
-            ruling.attempt is not None
-            or ruling.verdict in ("done", "answer")
-            or (ruling.verdict == "approve" and ruling.given)
-        ):
-            what = (
-                "attempt"
-                if ruling.attempt is not None
-                else "edit"
-                if ruling.verdict == "approve"
-                else ruling.verdict
-            )
+        own = {"attempt": ruling.attempt is not None, "edit": ruling.verdict == "approve" and ruling.given}
+        own |= {each: ruling.verdict == each for each in ("done", "answer")}
+        if what := next((name for name, is_given in own.items() if is_given), None):
             raise InputRejected(f"'{what}' applies to one call only; name the call: {listing(waiting)}")
         # Parts that are decided are left alone: repeating "approve all" after some single decisions must not conflict with them.
         decided = {key.step for key in self.pending if key.about == ruling.about}
@@ -214,18 +205,18 @@ class Asked:
     def expect_may_approve(self, by: str) -> None:
         """Raise `InputRejected` if this person has submitted the run, or decided what it does, and may not approve its calls."""
         submitter = Header.from_dict(self.row.header).submitter
-        if submitter is not None and by in submitter.others:
-            raise InputRejected(
-                f"expected another person than '{by}', who changed the plan of the schedule of run {self.row.id} after the schedule was saved, "
-                f"and may not approve its calls; '{by}' may deny them or cancel the run",
-                code=OWN_RUN,
-            )
-        if submitter is not None and not submitter.may_approve and submitter.name == by:
-            raise InputRejected(
-                f"expected another person than '{by}', who submitted run {self.row.id} and may not approve its calls; '{by}' may deny them "
-                "or cancel the run",
-                code=OWN_RUN,
-            )
+        if submitter is None:
+            return
+        if by in submitter.others:
+            did = f"changed the plan of the schedule of run {self.row.id} after the schedule was saved,"
+        elif submitter.name == by and not submitter.may_approve:
+            did = f"submitted run {self.row.id}"
+        else:
+            return
+        raise InputRejected(
+            f"expected another person than '{by}', who {did} and may not approve its calls; '{by}' may deny them or cancel the run",
+            code=OWN_RUN,
+        )
 
     def lock_of(self, iteration: Iteration) -> ToolLock | None:
         """Return the tool of a leaf from the header of the run: the process in which a person decides may not have the tool."""

@@ -307,6 +307,7 @@ class Driver:
             return
         work = self._decide(decisions)
         try:
+            # In the group of the run and not in the caller's task: an error of the machine or of the store ends the run, whoever was heard.
             task = self._active.group.create_task(work)
         except RuntimeError:  # the group has ended since the check above
             work.close()
@@ -585,6 +586,7 @@ class Driver:
         writing = self._writing
         if self._far is not None:
             await asyncio.gather(*(self._far.withdraw(step) for step in writing if self._far.has(step)))
+        # A copy: while this waits, writes end and leave the map.
         endless = {step: self._tasks[step] for step, limit_s in writing.items() if limit_s is None}
         if endless:
             await asyncio.wait(endless.values(), timeout=PARK_GRACE_S)
@@ -633,6 +635,7 @@ class Driver:
                     pass
                 case instead:
                     await self._take_in(instead)
+        # One look-up for all calls of this turn: a look-up of its own for each would cost more than most calls.
         found = await self._results.of_earlier(calls)
         await self._results.note_epochs(
             [call for call in calls if not isinstance(found.get(call.step), Reusable)]
@@ -688,6 +691,7 @@ class Driver:
             return self._take_in_now(BudgetReached(call.step, limit), at)
         if not self.facilities.semaphore.try_acquire():
             return self._make(call)
+        # From here to the first await of the tool nothing else runs on the loop, so the state of the machine that was asked above still holds.
         call.started = at
         outcome: Outcome | BegunCall | None = None
         try:
@@ -696,6 +700,7 @@ class Driver:
                 return self._finish(call, tool, outcome, self._results.begin(call))
             return self._make(call) if outcome is None else self._ended_at_once(call, outcome)
         finally:
+            # A call that waits keeps its place until it has ended (`_finish`).
             if not isinstance(outcome, BegunCall):
                 self.facilities.semaphore.release()
 
@@ -758,6 +763,7 @@ class Driver:
             if self.machine.is_callable(call.step):
                 await self._take_in(known)
             return
+        # Announced before the call waits for a place: an identical call must wait for this one, and not for a place of its own.
         in_flight = self._results.begin(call)
         made: Reusable | None = None
         try:
@@ -863,6 +869,7 @@ class Driver:
             await self.journal.flush()
             if self._active is not None:
                 self._active.pool.note_wait()
+            # The only await between the intent and the call: whatever stops the run from here on finds a call that may have taken effect.
             if self.machine.is_cancelled:  # the write has not been called yet, so it can be withdrawn
                 self._writing.pop(call.step, None)
                 await self._take_in(self.machine.withdrawn(call.step))
@@ -945,6 +952,7 @@ class Driver:
             call.step
         ):  # it was stopped, and returned all the same
             return None, None
+        # The limit on the results of the run comes before secrets are masked: what is too large is not worth looking through.
         outcome = fitting(outcome, call.tool, self.machine.size)
         ended = self._preparation.redacted(call, outcome)
         match ended:

@@ -24,12 +24,11 @@ from ...errors import (
     InputRejected,
     PlanningFailed,
     RunDriven,
-    ServerError,
     StoreError,
 )
 from ...plans.immutable import immutable
 from ...plans.reports.nearest import listing
-from ..calls.caller import Caller, callers_in, recorded_values
+from ..calls.caller import callers_in, recorded_values
 from ..calls.early import EarlySteps
 from ..calls.facilities import Facilities
 from ..events import CancelAsked, Cause, RunParked, RunResumed, RunStarted
@@ -38,7 +37,6 @@ from ..fork import Fork, Inherited, inherited_from
 from ..journal.header import Header, build_machine, header_digest
 from ..journal.records import Entry, Event
 from ..journal.restore import check_header, load_entries, machine_at_end, parse_lines
-from ..journal.toolset_lock import digest_of_toolset
 from ..limits import LEASE_S, PARK_AFTER, PARK_GRACE_S
 from ..machine import Machine
 from ..states import FINAL, UNDER_WAY, RunStatus
@@ -47,14 +45,15 @@ from .archive import Archive, Standing
 from .changes import POLL_S, Changes, Followed
 from .deaths import ALONE_AFTER, Deaths, DriveLock, Permit, count_deaths
 from .decisions import Decisions
+from .dispatcher import Dispatcher
 from .driver import Driver, expect_outcomes, heap_frozen, watch_of
 from .owner import Owner, Presence, RunOwner
-from .planning import Planning, patch_id, planning_deaths
+from .planning import Planning, planning_deaths
 from .replays import Replays
 from .run import Run
 from .store_care import RunsDeleted, StoreCare
 from .submission import NewRuns, Submissions
-from .watch import LOOK_S, Stranded, Takeover, Timers, Untold, Watch
+from .watch import LOOK_S, Takeover, Timers, Watch
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -62,9 +61,7 @@ if TYPE_CHECKING:
     from ...backends.backend import Backend
     from ...plans import Plan
     from ...plans.values import Json
-    from ...tools import Tool, Used
-    from ..calls.dispatch import Preparation, PreparedCall
-    from ..calls.running.invoke import Outcome
+    from ...tools import Used
 
 TELL_S: Final = 2.0  # how long to wait for a run of another process before naming that process
 TELL_AGAIN_S: Final = 60.0
@@ -75,6 +72,7 @@ LOOKS_MAX: Final = 100  # looks a second at the runs that wait for a time and th
 WAKES_MAX: Final = 8  # runs whose time has come that are claimed at a time: each reads its journal
 LINES_MAX: Final = 100  # of a journal, read together for a reader who follows its events
 CUT_OFF_S: Final = 5.0  # how long cancelled calls may clean up
+UNPATCHED_MAX: Final = 10_000  # failed runs without a patch that an engine remembers
 NEAR_S: Final = 1.0  # `drive` sits out a wait that ends so soon: to hand the run out again would take as long
 
 RECOVERS: Final = (
@@ -187,7 +185,6 @@ class Execution:
         self._lock = DriveLock()
         self._claimed: dict[str, RunRow] = {}
         self._store = facilities.store
-        self._presence = presence
         self._owner = Owner(presence, lease_s)
         facilities.ownership = self._owner
         facilities.processes.lease = self._owner.lease
@@ -198,7 +195,11 @@ class Execution:
         self._driving: dict[str, RunWork] = {}  # the work on each run: planning and driving
         self._settling = set[str]()  # tasks whose planning waits for somebody, and is about to be released
         self._errors: dict[str, BaseException] = {}  # of runs whose work has stopped here
-        self._patching: dict[str, asyncio.Task[str | None]] = {}  # by failed run: the run of its patched plan
+        self._patching: dict[
+            str, asyncio.Task[str | None]
+        ] = {}  # by failed run: the attempt to patch its plan
+        # Failed runs without a patch, oldest first: this engine makes no second attempt. A patch itself is found in the store.
+        self._unpatched: dict[str, None] = {}
         # Failed runs that this owner has until it is known whether there is a patch.
         self._settled_here: set[str] = set()
         self._tending: dict[str, asyncio.Task[None]] = {}  # by run: the work that patches its plan
@@ -236,6 +237,9 @@ class Execution:
             self._driving,
             self.changes,
         )
+        self.dispatcher = Dispatcher(
+            backend, facilities, presence, self.archive, self._owner, self.changes, self
+        )
         self.decisions = Decisions(
             facilities,
             self.archive,
@@ -244,14 +248,10 @@ class Execution:
             self._driving,
             self.planning,
             self.rouse if backend is None or not self._drives_here else backend.wake,
-            tell=None if self._drives_here else self._tell_of_decision,
+            tell=None if self._drives_here else self.dispatcher.tell_of_decision,
         )
         self._watch.cancel_planning = self.decisions.cancel_planning_here
         self._watch.is_needed = lambda: bool(self._settled_here)
-        self._identity = ""  # of the store, once a backend has asked
-        self._ignored = set[str]()  # options that do nothing with a backend, of which the log was told
-        self._untold = Untold(lambda: facilities.log)
-        self._stranded = Stranded(self._store, self._owner, self.now)
         self.care = StoreCare(self._store, self.archive, facilities.clock.now)
         self.replays = Replays(self._store, self.archive, self._owner, facilities.clock)
         self._takeover = Takeover(
@@ -270,7 +270,7 @@ class Execution:
     async def open(self) -> None:
         """Open the store and become an owner. Raises: StoreError; ConfigError: the backend cannot work with this engine."""
         if self.backend is not None:  # first: a wrong backend is no reason to make a store
-            await self.backend.open(self)
+            await self.backend.open(self.dispatcher)
         try:
             await self._open_store()
         except BaseException:  # the engine opens later, with another execution
@@ -292,7 +292,7 @@ class Execution:
         self._is_closing = True
         if self.backend is not None:
             await self.backend.close()
-        self._untold.end()
+        self.dispatcher.close()
         # Patches first: the run of a new patch would start after the active runs have been stopped.
         patching: list[asyncio.Task[Any]] = [
             *self._tending.values(),
@@ -384,7 +384,7 @@ class Execution:
         """
         if not self._drives_here:
             if stream:
-                self.note_ignored(
+                self.dispatcher.note_ignored(
                     "stream",
                     "the steps of a task start once a worker has its plan, not while the plan is being written",
                 )
@@ -456,7 +456,11 @@ class Execution:
         if row.status in FINAL or (row.status == RunStatus.PARKED and not is_asked):
             return None
         if not self._drives_here:
-            await self._dispatch(row, is_asked=is_asked, take_over=take_over)
+            row.expect_to_go_on()
+            by_force = take_over and self._owner.is_anothers(row)
+            if is_asked and (row.status == RunStatus.PARKED or by_force):
+                await self._note_asked(row, by_force=by_force)
+            await self.dispatcher.hand_out(row)
             return None
         if self._parked:
             self._parked.discard(row.id)
@@ -597,6 +601,8 @@ class Execution:
 
     async def _patch_handed(self, run: Run) -> str | None:
         """Return the run of the patched plan of a failed run; `None`: there is no patch. Raises: RunDriven: another worker is patching it."""
+        if run.id in self._unpatched:
+            return None
         if (settling := self._patching.get(run.id)) is None:
             settling = self._begin_patch(run.id, None)
         await asyncio.wait([settling])  # to cancel this call does not cut the patch off
@@ -608,14 +614,16 @@ class Execution:
 
     def _begin_patch(self, run_id: str, row: RunRow | None) -> asyncio.Task[str | None]:
         """Patch the plan of a failed run in the background; `row`: as this owner has it already."""
-        work = self._settle_patch(run_id, row)
-        settling = asyncio.get_running_loop().create_task(work, name=f"firmplan patch {run_id}")
-        # It stays: this engine makes no second attempt after one without a patch.
-        self._patching[run_id] = settling
         self._settled_here.add(run_id)
         self._watch.begin()  # a model may take longer than a lease
-        settling.add_done_callback(lambda done: self._forget_failed_patch(run_id, done))
-        return settling
+        return self._attempt_patch(run_id, self._settle_patch(run_id, row))
+
+    def _attempt_patch(self, run_id: str, work: Coroutine[Any, Any, str | None]) -> asyncio.Task[str | None]:
+        """Do the work in the background: all who wait for the patch share the attempt."""
+        attempt = asyncio.get_running_loop().create_task(work, name=f"firmplan patch {run_id}")
+        self._patching[run_id] = attempt
+        attempt.add_done_callback(lambda done: self._end_patch(run_id, done))
+        return attempt
 
     async def _settle_patch(self, run_id: str, row: RunRow | None) -> str | None:
         """Patch the plan of a failed run as its owner, and release the run once it is known whether there is a patch.
@@ -640,10 +648,14 @@ class Execution:
         await self._owner.let_go_beside(self._store, claimed)
         return patched
 
-    def _forget_failed_patch(self, run_id: str, settling: asyncio.Task[str | None]) -> None:
+    def _end_patch(self, run_id: str, attempt: asyncio.Task[str | None]) -> None:
         self._settled_here.discard(run_id)
-        if settling.cancelled() or settling.exception() is not None:
-            self._patching.pop(run_id, None)
+        del self._patching[run_id]
+        # An attempt that was cut off, or failed with an error, is made again for the next caller.
+        if not attempt.cancelled() and attempt.exception() is None and attempt.result() is None:
+            self._unpatched[run_id] = None
+            if len(self._unpatched) > UNPATCHED_MAX:
+                del self._unpatched[next(iter(self._unpatched))]
 
     async def _driven(self, run_id: str) -> Run:
         while True:
@@ -809,98 +821,15 @@ class Execution:
         self._sleeping.discard(run_id)
         self._timers.set(run_id, None)
 
-    # --- dispatch: a backend hands the runs out
-    #
-    # Then nothing is driven in the process of the caller. `start` stores what there is to store, and tells the backend; whoever waits reads from the
-    # store how the run goes on.
-
-    @property
-    def store_name(self) -> str:
-        """See `BackendHost`."""
-        return self._store.name
-
-    async def store_identity(self) -> str:
-        """See `BackendHost`."""
-        if not self._identity:
-            self._identity = await self._store.identity()
-        return self._identity
-
-    async def find_run(self, run_id: str) -> RunRow:
-        """See `BackendHost`."""
-        return await self.archive.row(run_id)
-
-    @property
-    def toolset_digest(self) -> str:
-        """See `BackendHost`."""
-        return digest_of_toolset(self.facilities.tools)
-
-    @property
-    def is_store_shared(self) -> bool:
-        """See `BackendHost`."""
-        return self._presence.is_leased
+    # --- a backend hands the runs out (`dispatcher.py`)
 
     async def cancel(self, run_id: str) -> Run:
-        """See `BackendHost`."""
+        """Cancel a run, as a backend asks for it."""
         return await self.decisions.cancel(run_id)
 
-    async def find_stranded(self) -> Sequence[RunRow]:
-        """See `BackendHost`."""
-        return await self._stranded.find()
-
     async def carry_out(self, queue: str, *, slots: int) -> None:
-        """Make the calls of the tools with a queue, for runs that are driven elsewhere, until this is cancelled.
-
-        Raises:
-            ConfigError: No tool has the queue, or there is no backend that has calls carried out.
-            ServerError: The backend cannot be reached.
-        """
-        from ..calls.far import FarLease, FarServer  # noqa: PLC0415  # only workers of a queue
-
-        far, processes = self.facilities.far, self.facilities.processes
-        if far is None:
-            raise ConfigError(
-                "queue: this engine has no backend that hands out calls, so calls of tools with a queue are made where their runs are driven. Expected "
-                'one such as Engine(backend="temporal://host:port/namespace")'
-            )
-        known = sorted({tool.queue for tool in self.facilities.tools if tool.queue is not None})
-        if queue not in known:
-            raise ConfigError(
-                f"queue: expected the queue of a tool of this engine ({listing(known) if known else 'no tool has one'}), found {queue!r}; "
-                "declare it with @tool(queue=..)"
-            )
-
-        async def make(preparation: Preparation, call: PreparedCall, tool: Tool) -> Outcome:
-            return await Caller(self.facilities, preparation, "").make_here(call, tool)
-
-        lease = FarLease(self._owner.lease.length_s)
-        processes.lease = lease.lease
-        try:
-            server = FarServer(self.facilities, lease, make)
-            await far.serve(queue, server.carry_out, lease, slots=slots, grace_s=self._write_grace_s)
-        finally:
-            processes.lease = self._owner.lease
-            lease.close()
-
-    def note_ignored(self, option: str, why: str) -> None:
-        """Tell the log, once, of an option that does nothing where a backend hands the runs out: the run itself is the same."""
-        if not self._drives_here and option not in self._ignored:
-            self._ignored.add(option)
-            hint = "it works in an engine without a backend; with one leave it out, and follow the run with `events`"
-            self.facilities.log.warning(
-                "an option does nothing with a backend", option=option, why=why, hint=hint
-            )
-
-    async def _dispatch(self, row: RunRow, *, is_asked: bool, take_over: bool) -> None:
-        """Have the backend hand out a run that begins or goes on. Raises: ConfigError."""
-        row.expect_to_go_on()
-        assert self.backend is not None
-        by_force = take_over and self._owner.is_anothers(row)
-        if is_asked and (row.status == RunStatus.PARKED or by_force):
-            await self._note_asked(row, by_force=by_force)
-        is_new = row.status == RunStatus.QUEUED and not (
-            row.last_seq or row.owner or row.header.get("planning")
-        )
-        await self._tell(row.id, self.backend.enqueue(row) if is_new else self.backend.wake(row.id))
+        """Make the calls of the tools with a queue; see `Dispatcher.carry_out`."""
+        await self.dispatcher.carry_out(queue, slots=slots, grace_s=self._write_grace_s)
 
     async def _note_asked(self, row: RunRow, *, by_force: bool) -> None:
         """Record that a person asks for a run that is parked, or that another process has; nothing is called."""
@@ -922,55 +851,6 @@ class Execution:
                 await self._note(taken, self._with_kept(taken, machine), machine)
         finally:
             await self._let_go(taken.row)
-
-    async def _tell_of_decision(self, run_id: str, *, is_cancel: bool) -> None:
-        """Tell the backend that a decision about a run is in the store."""
-        assert self.backend is not None
-        await self._tell(run_id, self.backend.cancel(run_id) if is_cancel else self.backend.wake(run_id))
-
-    async def _tell(self, run_id: str, telling: Awaitable[None]) -> None:
-        try:
-            await telling
-        except ServerError as fault:
-            # No error of the caller's: the run is durable, and whoever submitted it again would have it twice.
-            self._untold.note(run_id, fault)
-
-    async def _goes_on_elsewhere(self, row: RunRow) -> bool:
-        """Whether a run moves on without a person, as far as the store says."""
-        if row.status in FINAL or row.status == RunStatus.PARKED or row.is_replay:
-            return False
-        if row.status in UNDER_WAY or self._owner.is_driven(row):
-            return True
-        is_timed = (await self.archive.snapshot_of(row)).until is not None
-        return is_timed or bool(await self.archive.decisions(row.id))
-
-    async def _wait_elsewhere(self, run_id: str, followed: Followed) -> Run:
-        while True:
-            followed.look()
-            row = await self.archive.row(run_id)
-            if not await self._goes_on_elsewhere(row):
-                return await self.archive.snapshot_of(row)
-            # The worker that claims the run next has perhaps not heard that somebody asks for the moves of the run.
-            await followed.wait(_never, LOOK_S)
-
-    async def _find_patch(self, run: Run) -> str | None:
-        """Return the run of the patched plan of a failed run once a worker has made it; `None`: no worker has found one."""
-        is_told = False
-        with self.changes.follow(run.id) as followed:
-            while True:
-                followed.look()
-                # First the owner: whoever patches makes the run of the patch before it releases this one (`_settle_patch`).
-                row = await self.archive.row(run.id)
-                if await self.archive.is_known(patched := patch_id(run.id)):
-                    return patched
-                if row.owner is None:
-                    return None
-                if not is_told and not self._owner.is_driven(row):
-                    # Mostly the backend knows. No sweep looks at runs that have failed, so where it does not, nobody else would tell it.
-                    is_told = True
-                    assert self.backend is not None
-                    await self._tell(run.id, self.backend.wake(run.id))
-                await followed.wait(_never, LOOK_S)
 
     # --- permits: who is driven alone
 
@@ -1409,7 +1289,7 @@ class Execution:
         """
         if not self._drives_here:
             with self.changes.follow(run_id) as followed:
-                return await self._wait_elsewhere(run_id, followed)
+                return await self.dispatcher.wait(run_id, followed)
         while True:
             while (task := self._driving.get(run_id)) is not None:
                 await asyncio.wait([task])
@@ -1519,7 +1399,7 @@ class Execution:
             if row.last_seq > after or self._drivers.get(run_id) is not None:
                 continue
             if not self._drives_here:
-                if not await self._goes_on_elsewhere(row):
+                if not await self.dispatcher.goes_on(row):
                     return
                 await followed.wait(_never, LOOK_S)
                 continue
@@ -1543,10 +1423,11 @@ class Execution:
 
     def _tend(self, run_id: str) -> None:
         """Patch the plan of a run if the run fails, whether or not a caller waits for the run."""
-        tending = self._tending.get(run_id)
-        if tending is None or tending.done():
+        if run_id not in self._tending:
             name = f"firmplan patch {run_id}"
-            self._tending[run_id] = asyncio.get_running_loop().create_task(self._tended(run_id), name=name)
+            tending = asyncio.get_running_loop().create_task(self._tended(run_id), name=name)
+            self._tending[run_id] = tending
+            tending.add_done_callback(lambda _: self._tending.pop(run_id, None))
 
     async def _tended(self, run_id: str) -> None:
         try:
@@ -1560,7 +1441,7 @@ class Execution:
             if not (times := await self._patches_left(run)):
                 return run
             if not self._drives_here:
-                patched = await self._find_patch(run)
+                patched = await self.dispatcher.find_patch(run)
             elif (patched := await self._patch_once(run, times)) is not None:
                 await self.resume(patched)
             if patched is None:
@@ -1574,11 +1455,10 @@ class Execution:
         return Header.from_dict((await self.archive.row(run.id)).header).replan
 
     async def _patch_once(self, run: Run, times: int) -> str | None:
-        # The task stays in the map, so that this engine makes no second attempt after an attempt without a patch.
+        if run.id in self._unpatched:
+            return None
         if (patching := self._patching.get(run.id)) is None:
-            name = f"firmplan patch {run.id}"
-            work = self._patch(run, times)
-            patching = self._patching[run.id] = asyncio.get_running_loop().create_task(work, name=name)
+            patching = self._attempt_patch(run.id, self._patch(run, times))
         await asyncio.wait([patching])
         return None if patching.cancelled() else patching.result()
 

@@ -17,7 +17,6 @@ import secrets
 import socket
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
 from typing import Final, Protocol
@@ -25,6 +24,7 @@ from typing import Final, Protocol
 from filelock import FileLock, Timeout
 
 from ...errors import StoreError
+from ...plans.immutable import frozen
 from ...tools.private_file import PRIVATE, mode_of
 from ..calls.lease import Lease, elapsed_s, end_process, ends_surely
 from ..limits import LEASE_S
@@ -40,7 +40,7 @@ SEARCH_S: Final = 5.0  # the longest pause between two searches for dead owners 
 STILL_S: Final = 1.0  # a process that stood still for longer asks the store before it calls a write
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunOwner:
     """The process that drives a run.
 

@@ -218,7 +218,16 @@ class Planning:
         await self._set_record(row, _answered(row) | record, RunStatus.WAITING.value)
 
     async def answer(self, row: RunRow, answer: Json, by: str) -> RunRow:
-        """Record the answer to the planner's question about a claimed task, which is planned on when it is resumed. Raises: StoreError."""
+        """Record the answer to the planner's question about a claimed task, which is planned on when it is resumed.
+
+        Args:
+            row: The claimed task.
+            answer: The answer, which fits the question.
+            by: Who answers.
+
+        Raises:
+            StoreError: The store cannot be read or written.
+        """
         record = _record_of(row)
         asked = cast("dict[str, Json]", record.pop(QUESTION))
         answers = cast("list[Json]", record.get(ANSWERS, []))

@@ -8,7 +8,6 @@ third part remembers the plans that have just passed their check.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field, replace
@@ -21,6 +20,7 @@ import orjson
 from pydantic import ValidationError
 
 from ...errors import ConfigError, InputRejected, RunNotFound
+from ...lazy_imports import late_pattern
 from ...plans import CheckReport, Plan
 from ...plans.durations import parse_duration, time_text
 from ...plans.format.saved import find_plan_in, find_plan_of_json, references_of
@@ -228,7 +228,16 @@ def _sizes(inputs: Mapping[str, Json]) -> dict[str, int]:
 
 
 def value_for(report: CheckReport, path: str, value: Json) -> CanonicalValue:
-    """Return the value that a fork gives a step. Raises: InputRejected: it does not fit the step's type."""
+    """Return the value that a fork gives a step.
+
+    Args:
+        report: The check of the plan, with the types of its steps.
+        path: Path of a step or an item.
+        value: The value.
+
+    Raises:
+        InputRejected: It does not fit the step's type.
+    """
     step, _, item = path.partition("[")
     schema: Any = report.types.get(step)
     if schema is None:
@@ -307,6 +316,10 @@ def age_of(what: str, given: str | float | None) -> float | None:
 
 
 # --- single arguments
+#
+# Callers hand in what they like, whatever the types say: over HTTP, from a model, from a shell. So each reader takes an `object`, and says what was
+# expected in words of the caller's argument. Rejected: pydantic's validation of whole calls, whose messages name fields of a model that nobody
+# wrote, and which would convert texts to numbers.
 
 
 COUNT_MAX: Final = 2**63 - 1  # the largest integer of JSON and of stores
@@ -314,8 +327,8 @@ REPLANS_MAX: Final = 20  # patches of one plan: a plan that needs more is anothe
 LEASE_S_MIN: Final = 1.0  # an owner renews its lease six times in that time, and timers are a moment late
 LEASE_S_MAX: Final = 3600.0  # the longest time in which nobody takes over the runs of a dead machine
 WRITE_GRACE_S_MAX: Final = 3600.0  # whoever stops a process wants it to end
-RUN_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-DERIVED_ID: Final = re.compile(r"(key|sched)-[0-9a-f]{32}")
+RUN_ID: Final = late_pattern(r"[A-Za-z0-9._:-]{1,128}")
+DERIVED_ID: Final = late_pattern(r"(key|sched)-[0-9a-f]{32}")
 """Ids that a server and schedules compute (`service/run_queue.py`, `schedules/schedule.py`). Others could compute them, too, and take them first."""
 
 
@@ -357,7 +370,16 @@ def words_of(given: object) -> str:
 
 
 def values_of(what: str, given: Mapping[str, Value] | None, kind: str = "values") -> Mapping[str, Value]:
-    """Return values by name; `None` means no values. Raises: InputRejected: the value is not an object with text keys."""
+    """Return values by name; `None` means no values.
+
+    Args:
+        what: The name of the argument, for the message.
+        given: Its value.
+        kind: What it holds, for the message.
+
+    Raises:
+        InputRejected: The value is not an object with text keys.
+    """
     if given is None:
         return {}
     if not isinstance(cast("object", given), Mapping):
@@ -564,6 +586,7 @@ def times_of(replan: object) -> int:
     return count_of("replan", replan, most=REPLANS_MAX, error=ConfigError)
 
 
+# JSON and databases hold no lone surrogates. Found here, the caller hears which argument has one; later, a commit of a run would fail.
 def _is_writable(text: str, encode: Callable[[str], bytes] = str.encode) -> bool:
     """Whether a text can be encoded: a text with lone surrogates cannot, and neither stores nor JSON accept it."""
     try:

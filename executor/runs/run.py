@@ -15,6 +15,7 @@ from typing_extensions import TypeVar
 
 from ...errors import RunFailed
 from ...plans.durations import time_text
+from ...plans.immutable import frozen
 from ...plans.reports.nearest import listing
 from ...plans.values import Json
 from ..budget import CACHED, GUARDS, added_verdicts, is_priced
@@ -70,7 +71,7 @@ WENT_WRONG = (State.FAILED, State.CANCELLED)
 WORST = (State.INDETERMINATE, State.RUNNING, State.WAITING, State.READY, State.PENDING)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunError:
     """One failure.
 
@@ -98,7 +99,7 @@ class RunError:
         return data
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepView:
     """The snapshot of one step, item or iteration.
 
@@ -145,7 +146,7 @@ class StepView:
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
         # Not `report_json`: it takes twice as long, and a large run has thousands of these.
-        data: dict[str, Json] = {name: getattr(self, name) for name in self.__slots__}
+        data: dict[str, Json] = {name: getattr(self, name) for name in self.__match_args__}
         data["error"] = self.error.to_dict() if self.error is not None else None
         return data
 
@@ -480,6 +481,8 @@ _NOT_BEGUN: Final = StepView(State.PENDING.value)
 """The view of each step of a run that has not begun: a submission is answered with it."""
 
 
+# The machine knows parts (items, iterations, inner steps), and readers ask for steps. Everything that a view says of a step with parts follows from
+# its parts here, and is stored nowhere: so no version can store it differently.
 def _views_of(machine: Machine) -> dict[str, StepView]:
     views: dict[str, StepView] = {part.path: _view(part) for part in walk(machine.root)}
     if machine.fork.past_writes or machine.fork.unknown or machine.fork.done_writes:
@@ -643,8 +646,11 @@ def _view(part: Iteration) -> StepView:
     ends = [iteration.finished for iteration in iterations if iteration.finished is not None]
     starts = [iteration.started for iteration in iterations if iteration.started is not None]
     is_over = part.state in TERMINAL
-    failure = _own_failure(part, iterations)
-    asked = _undecided(part, iterations)
+    # What is of one call alone is shown only where the part is that call: nobody decides about several calls together.
+    leaf = iterations[0] if len(iterations) == 1 and iterations[0].path == part.path else None
+    failure = part.failure or (leaf.failure if leaf is not None else None)
+    attempt = undecided_attempt(leaf) if leaf is not None else None
+    asked = leaf if attempt is not None else None
     return StepView(
         status=_status(part, iterations),
         output=part.output.value if part.output else None,
@@ -657,8 +663,8 @@ def _view(part: Iteration) -> StepView:
         reason=_reason(part, iterations),
         output_digest=part.output.digest if part.output else None,
         args=_shown(asked),
-        attempt=undecided_attempt(asked) if asked is not None else None,
-        decision=_decision(part, iterations),
+        attempt=attempt,
+        decision=leaf.decision.to_dict() if leaf is not None and leaf.decision is not None else None,
         guards=_guards(iterations),
         until=None if is_over else _until(iterations),
         asked_again=(asked.why_anew or None) if asked is not None else None,
@@ -714,26 +720,6 @@ def _status(part: Iteration, iterations: list[Iteration]) -> str:
     if worst in (State.READY, State.PENDING):
         return State.RUNNING.value if is_under_way else State.PENDING.value
     return worst.value
-
-
-def _decision(part: Iteration, iterations: list[Iteration]) -> Json:
-    """Return the decision of a person about the only call of a leaf."""
-    if len(iterations) != 1 or iterations[0].path != part.path or iterations[0].decision is None:
-        return None
-    return iterations[0].decision.to_dict()
-
-
-def _undecided(part: Iteration, iterations: list[Iteration]) -> Iteration | None:
-    """Return the only call of a leaf if a person has to decide about it."""
-    if len(iterations) != 1 or iterations[0].path != part.path:
-        return None
-    return iterations[0] if undecided_attempt(iterations[0]) is not None else None
-
-
-def _own_failure(part: Iteration, iterations: list[Iteration]) -> Failure | None:
-    if part.failure is not None:
-        return part.failure
-    return iterations[0].failure if len(iterations) == 1 and iterations[0].path == part.path else None
 
 
 def _reason(part: Iteration, iterations: list[Iteration]) -> str | None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final, cast
 
 from ...errors import HAS_CHILDREN, NOT_ENDED, FirmplanError, InputRejected, RunNotFound, StoreError
 from ...plans.format.shape import describe
+from ...plans.immutable import frozen
 from ...plans.values import Json
 from ..journal.restore import check_heads
 from ..states import FINAL, RunStatus
@@ -28,7 +29,7 @@ SAVED_S: Final = 24 * 3600.0  # how long bytes stay that a caller has saved and 
 SHOWN_MAX: Final = 20  # damages, or kept runs, that a text lists
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Damage:
     """A difference from what was written; `run` is empty if the damage is in the file itself or in a saved plan."""
 
@@ -40,7 +41,7 @@ class Damage:
         return report_json(self)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StoreReport:
     """The result of a check of a store.
 
@@ -78,7 +79,7 @@ class StoreReport:
         return {"ok": self.ok, **report_json(self)}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunsDeleted:
     """The runs that were deleted, or would be.
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import re
 import secrets
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from ...errors import InputRejected, StoreError
+from ...lazy_imports import late_pattern
+from ...plans.immutable import frozen
 from ...plans.reports.nearest import did_you_mean, listing
 from ...plans.values import Json
 
@@ -27,13 +28,13 @@ SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 KEY_COLUMNS: Final = "id, name, tenant, scopes, may_approve_own, created, expires, used, revoked, digest"
 USE_NOTED_S: Final = 900.0
 """Seconds for which one note of a key's use stands, so that requests write nothing."""
-_NAME: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.@-]{0,126}[A-Za-z0-9_])?")
-_TENANT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}")
+_NAME: Final = late_pattern(r"[A-Za-z0-9_](?:[A-Za-z0-9_.@-]{0,126}[A-Za-z0-9_])?")
+_TENANT: Final = late_pattern(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}")
 DIGEST_WORD: Final = "sha256"  # begins digests, and so no qualified name of a plan: no tenant is named so
-_KEY: Final = re.compile(r"fpk_([0-9a-f]{16})_[A-Za-z0-9_-]{43}")
+_KEY: Final = late_pattern(r"fpk_([0-9a-f]{16})_[A-Za-z0-9_-]{43}")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ApiKey:
     """A key of the store.
 

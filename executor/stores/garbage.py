@@ -13,20 +13,20 @@ A value that a caller has saved as an input has no name until a run uses it: suc
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 import orjson
 
+from ...lazy_imports import late_pattern
 from ...plans.immutable import immutable
 from .store import Pruned
 
 if TYPE_CHECKING:
     from .sql_store import Sql
 
-_NAMED: Final = re.compile(rb'("\$value":")?(sha256:[0-9a-f]{64})')
+_NAMED: Final = late_pattern(rb'("\$value":")?(sha256:[0-9a-f]{64})')
 _SAVED: Final = "SELECT digest FROM @saved_values WHERE saved >= :since"
 _LAST: Final = "SELECT id, created, last_seq FROM @runs"
 _HEADERS: Final = "SELECT header FROM @headers"

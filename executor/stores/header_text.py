@@ -101,7 +101,11 @@ def read_header(text: bytes, find_plan: Callable[[str], bytes | None]) -> Mappin
 
 
 def parse_header(text: bytes, find_plan: Callable[[str], bytes | None]) -> Mapping[str, Any]:
-    """Do the same for a header of any size, which is not kept."""
+    """Do the same for a header of any size, which is not kept.
+
+    Raises:
+        StoreError: As `read_header`.
+    """
     header: dict[str, Any] = orjson.loads(text)
     match header.get("plan"):
         case {"$text": str(name)}:

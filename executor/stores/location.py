@@ -12,6 +12,7 @@ from typing import Final, cast
 from urllib.parse import unquote
 
 from ...errors import ConfigError
+from ...lazy_imports import late_pattern
 from ...plans.immutable import immutable
 from ...tools.private_file import is_read_by_others, mode_of
 from .sqlite_file import STORE_FORMAT, format_of
@@ -25,11 +26,11 @@ from .store import Store
 
 
 SCHEMES: Final = ("postgresql://", "postgres://")
-_USERINFO: Final = re.compile(r"^([a-z][a-z0-9+.-]*://[^:@/?#]*):.*@", re.IGNORECASE | re.DOTALL)
-_SECRETS: Final = re.compile(r"(?<=[?&])((?:ssl)?password|passfile|sslkey|oauth_client_secret)=[^&]*")
-_PASSWORD: Final = re.compile(r"[?&](?:ssl)?password=([^&]*)")
+_USERINFO: Final = late_pattern(r"^([a-z][a-z0-9+.-]*://[^:@/?#]*):.*@", re.IGNORECASE | re.DOTALL)
+_SECRETS: Final = late_pattern(r"(?<=[?&])((?:ssl)?password|passfile|sslkey|oauth_client_secret)=[^&]*")
+_PASSWORD: Final = late_pattern(r"[?&](?:ssl)?password=([^&]*)")
 # What PostgreSQL's library would read otherwise than it was meant, it might tell in a message: user, password, hosts, database, options.
-_WELL_FORMED: Final = re.compile(
+_WELL_FORMED: Final = late_pattern(
     r"[a-z]+://([^:@/?#\s]*(:[^@/?#\s]*)?@)?[^@/?#\s]*(/[^@/?#]*)?([?][^#]*)?", re.IGNORECASE
 )
 HIDDEN: Final = "***"

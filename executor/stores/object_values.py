@@ -128,7 +128,13 @@ class ObjectValues:
         return made
 
     async def add(self, name: str, data: bytes, at: float) -> None:
-        """Keep a value that a caller saves."""
+        """Keep a value that a caller saves.
+
+        Args:
+            name: Its digest.
+            data: Its bytes.
+            at: Since when nothing else need name it, in Unix seconds.
+        """
         made = await asyncio.to_thread(self._put_all, {name: data}, at)
         await self._add_row(made[name], at)
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from ...errors import ConfigError, StoreError
+from ...lazy_imports import late_pattern
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -38,9 +39,9 @@ LISTED: Final = 1_000  # objects of one request
 S3: Final = "s3://"
 FILE: Final = "file://"
 MISSING: Final = "the library obstore is not installed: pip install 'firmplan[s3]'"
-_UNFINISHED: Final = re.compile(r"#\d+$")
+_UNFINISHED: Final = late_pattern(r"#\d+$")
 """How the library names a file while it writes it: it is renamed at the end, and lists leave it out."""
-_BUCKET: Final = re.compile(r"s3://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/[^?#\s]*)?")
+_BUCKET: Final = late_pattern(r"s3://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/[^?#\s]*)?")
 
 # The first text that a message holds says what to do.
 _CURES: Final = (

@@ -67,7 +67,17 @@ async def keep_pieces(
 
 
 async def keep_file(store: Store, file: BinaryIO, now: Callable[[], float]) -> tuple[str, int]:
-    """As `keep_pieces`, the bytes of a file that is open at its beginning. Raises: StoreError: also if the file is changed meanwhile; OSError."""
+    """As `keep_pieces`, the bytes of a file that is open at its beginning.
+
+    Args:
+        store: The store.
+        file: A file that is open at its beginning.
+        now: As of `keep_pieces`.
+
+    Raises:
+        StoreError: The medium fails, or the file is changed meanwhile.
+        OSError: The file cannot be read.
+    """
     if not store.keeps_objects:
         return await keep_pieces(store, pieces_of_file(file), now)
     whole, size, last = hashlib.sha256(), 0, b""

@@ -13,15 +13,22 @@ store's values, where the journal of the run has put them, too. DIGEST is the SH
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
-from typing import Any, Final
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from ...plans.immutable import immutable, record
 from ...plans.values import digest
-from .store import Reusable
+from .garbage import find_value_in
+from .store import Reusable, damaged_results
+
+if TYPE_CHECKING:
+    from .sql_store import Sql
 
 SEGMENT_RESULTS: Final = 64  # a look-up reads a whole segment
 SEGMENT_BYTES: Final = 64 * 1024
@@ -196,3 +203,98 @@ def _size_of(key: bytes, output: int, epochs: Mapping[str, Any], env: Mapping[st
 
 def _digest_of(told: bytes) -> bytes:
     return sha256(told).hexdigest().encode()
+
+
+# --- the log as a whole
+
+ADD_SEGMENT: Final = (
+    "INSERT INTO @reuse_log (oldest, newest, size, results) VALUES (:oldest, :newest, :size, :results)"
+)
+_REPLACE_SEGMENT: Final = (
+    "UPDATE @reuse_log SET oldest=:oldest, newest=:newest, size=:size, results=:results WHERE number=:number"
+)
+_REMOVE_SEGMENTS: Final = "DELETE FROM @reuse_log WHERE number IN [:numbers]"
+_FORGET_SOME: Final = "DELETE FROM @reuse_keys WHERE number=:number AND prefix IN [:gone]"
+_MIXED_SEGMENTS: Final = "SELECT number, results FROM @reuse_log WHERE oldest < :before AND newest >= :before"
+
+
+def find_damage(sql: Sql, find_object: Callable[[str], bytes | None]) -> Iterator[str]:
+    """Yield what is wrong with the results that keys lead to, inside a snapshot. 16 bytes a key are in memory.
+
+    Args:
+        sql: The store.
+        find_object: Finds a value outside the database by its digest.
+    """
+    numbers, prefixes = array("q"), array("q")
+    for number, prefix in sql.stream("SELECT number, prefix FROM @reuse_keys ORDER BY number"):
+        numbers.append(number)
+        prefixes.append(prefix)
+    at, find_stored = 0, find_value_in(sql)
+
+    def find_value(name: str) -> bytes | None:
+        return find_object(name) or find_stored(name)
+
+    for number, results in sql.stream("SELECT number, results FROM @reuse_log ORDER BY number"):
+        start, at = bisect_left(numbers, number, at), bisect_right(numbers, number, at)
+        wanted = set(prefixes[start:at])
+        # A result that was made anew stands in a later segment, and its key leads there: what became of the old line does not matter.
+        lines = {key: line for key, line in lines_in(results).items() if prefix_of(key) in wanted}
+        yield from damaged_results(read_result(line, find_value) for line in lines.values())
+        for _ in wanted - {prefix_of(key) for key in lines}:
+            yield (
+                f"a result in segment {number} of the reuse log is not as it was written; it is not reused, and "
+                "`firmplan cache clear` removes it"
+            )
+
+
+def shrink(sql: Sql, before: float) -> int:
+    """Remove the results made before then, and return how many keys that were."""
+    values = {"before": before}
+    removed = 0
+    for number, results in sql.rows(_MIXED_SEGMENTS, values):
+        removed += _leave(
+            sql, number, results, [line for line in lines_of(results) if line.created >= before]
+        )
+    sql.send("DELETE FROM @reuse_log WHERE newest < :before", values)
+    return removed + _forget_keys(sql)
+
+
+def shrink_to(sql: Sql, bytes_max: int) -> int:
+    """Remove the oldest results until the rest is no larger, and return how many keys that were."""
+    # Segments are in the order of time, but for calls that started early. Of the first one that is too much, the newest results stay.
+    left, removed = bytes_max, 0
+    numbers = sql.rows("SELECT number, size FROM @reuse_log ORDER BY newest DESC, number DESC")
+    for place, (number, size) in enumerate(numbers):
+        if size <= left:
+            left -= size
+            continue
+        ((results,),) = sql.rows("SELECT results FROM @reuse_log WHERE number=:number", {"number": number})
+        newest = sorted(lines_of(results), key=lambda line: (-line.created, line.key))
+        sizes = accumulate(line.size for line in newest)
+        removed += _leave(
+            sql, number, results, [line for line, so_far in zip(newest, sizes, strict=True) if so_far <= left]
+        )
+        sql.send(_REMOVE_SEGMENTS, {"numbers": [number for number, _ in numbers[place + 1 :]]})
+        break
+    return removed + _forget_keys(sql)
+
+
+def _leave(sql: Sql, number: int, results: bytes, lines: Sequence[Line]) -> int:
+    """Leave only some lines of a segment, and return how many keys lead to it no more."""
+    segment = segment_of(lines)
+    if segment is None:
+        sql.send(_REMOVE_SEGMENTS, {"numbers": [number]})
+        return 0
+    sql.send(_REPLACE_SEGMENT, {"number": number} | row_of(segment))
+    gone = {prefix_of(key) for key in lines_in(results)} - set(segment.prefixes)
+    return sql.change(_FORGET_SOME, {"number": number, "gone": sorted(gone)})
+
+
+def _forget_keys(sql: Sql) -> int:
+    """Remove the keys that lead nowhere, and return how many they were."""
+    return sql.change("DELETE FROM @reuse_keys WHERE number NOT IN (SELECT number FROM @reuse_log)")
+
+
+def row_of(segment: Segment) -> dict[str, object]:
+    """Return a segment as the columns of a row."""
+    return {name: getattr(segment, name) for name in ("oldest", "newest", "size", "results")}

@@ -4,8 +4,8 @@ An engine leases the times of the next few starts in one statement, so that a ca
 times: a lease moves its end, and never fails or has to be asked for again, so that engines that wait are served in the order in which they asked. What an
 engine has leased and does not use is lost; a process that dies loses at most one batch.
 
-The law: in no second (for rates below one a second, in no 1/rate seconds) do all engines start more calls than the rate allows. Starts are evenly spaced, but
-that up to a tenth of a second's worth may come together. That tenth pays for the bucket's burst and for the time in which a leased start may be used, half
+The law: in no second (for rates below one a second, in no 1/rate seconds) do all engines together start more calls than the rate allows. Starts are evenly
+spaced, except that up to a tenth of what a second allows may start together. That tenth pays for the bucket's burst and for the time in which a leased start may be used, half
 each, so fast rates are used up to nine tenths.
 
 The clock is the database's: an engine learns how far ahead a start lies, and measures that from the answer on its own monotonic clock. An engine whose

@@ -14,8 +14,7 @@ import random
 import re
 import secrets
 from abc import ABC, abstractmethod
-from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -28,8 +27,7 @@ from collections.abc import (
 )
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import cache, cached_property
-from itertools import accumulate
+from functools import cache, cached_property, partial
 from operator import attrgetter
 from typing import Any, ClassVar, Final, Literal, Protocol, TypeVar
 
@@ -38,21 +36,18 @@ import orjson
 from ...errors import StoreError
 from ...plans.values import digest as digest_of
 from ..limits import VALUE_BYTES_MAX
+from . import reuse_log, saved_plans
 from .api_keys import KEY_COLUMNS, ApiKey
 from .garbage import find_unused, find_value_in, missing_parts, named_in, parts_in, remove_unused, with_parts
 from .header_text import MissingPlan, PlanText, read_header, stored_header
 from .object_values import COLUMNS as OBJECT_COLUMNS
 from .object_values import ObjectValues
 from .objects import READ_BYTES
-from .plan_history import PlanHistory, list_versions, read_version
 from .reuse_log import (
-    Line,
     Segment,
     lines_in,
-    lines_of,
     prefix_of,
     read_result,
-    segment_of,
     segments_of,
     values_in,
 )
@@ -62,7 +57,6 @@ from .store import (
     EVERY_RUN,
     EVERYTHING,
     LEARNT_MAX,
-    PLAN_COLUMNS,
     RESULT_COLUMNS,
     SEQ_MAX,
     Batch,
@@ -83,7 +77,6 @@ from .store import (
     StoredObject,
     StoredPlan,
     damaged_results,
-    digest_of_plan,
     fenced,
     merged_reuse,
 )
@@ -338,15 +331,6 @@ _FIND_PARTS: Final = "SELECT digest, parts FROM @value_parts WHERE digest IN [:d
 _FIND_SEGMENTS: Final = """
     SELECT results FROM @reuse_log WHERE number IN (SELECT number FROM @reuse_keys WHERE prefix IN [:prefixes]) ORDER BY number
 """
-ADD_SEGMENT: Final = (
-    "INSERT INTO @reuse_log (oldest, newest, size, results) VALUES (:oldest, :newest, :size, :results)"
-)
-_REPLACE_SEGMENT: Final = (
-    "UPDATE @reuse_log SET oldest=:oldest, newest=:newest, size=:size, results=:results WHERE number=:number"
-)
-_REMOVE_SEGMENTS: Final = "DELETE FROM @reuse_log WHERE number IN [:numbers]"
-_FORGET_SOME: Final = "DELETE FROM @reuse_keys WHERE number=:number AND prefix IN [:gone]"
-_MIXED_SEGMENTS: Final = "SELECT number, results FROM @reuse_log WHERE oldest < :before AND newest >= :before"
 _FIND_OLDER_RESULTS: Final = f"SELECT {RESULT_COLUMNS} FROM @reusable WHERE key IN [:keys]"
 _SIZE: Final = "length(output) + length(key) + length(epochs) + length(env)"
 _STATS: Final = f"""
@@ -362,25 +346,6 @@ _SHRINK_OLDER: Final = f"""
         ) AS sized WHERE size > :bytes_max)
 """
 
-_FIND_PLAN: Final = f"""
-    SELECT {PLAN_COLUMNS} FROM @plans WHERE name=:wanted OR digest=:wanted ORDER BY name=:wanted DESC, name LIMIT 1
-"""
-# The names of a tenant's plans begin with the tenant and a colon, after which comes a semicolon: a range of the index.
-_OF_TENANT: Final = "name > :first AND name < :last"
-_OF_NO_TENANT: Final = "(name NOT LIKE :qualified OR name LIKE :hidden)"
-_UNQUALIFIED: Final = {"qualified": "%:%", "hidden": "~%"}
-_FIND_PLAN_OF_TENANT: Final = f"""
-    SELECT {PLAN_COLUMNS} FROM @plans WHERE (name=:name OR digest=:wanted) AND {_OF_TENANT} ORDER BY name=:name DESC, name LIMIT 1
-"""
-_SAVE_PLAN: Final = f"""
-    INSERT INTO @plans ({PLAN_COLUMNS}) VALUES (:name, :plan, :digest, :at, :row_digest) ON CONFLICT (name) DO UPDATE
-    SET plan=excluded.plan, digest=excluded.digest, saved=excluded.saved, row_digest=excluded.row_digest
-"""
-_ADD_PLAN: Final = f"INSERT INTO @plans ({PLAN_COLUMNS}) VALUES (:name, :plan, :digest, :at, :row_digest) ON CONFLICT (name) DO NOTHING"
-_REPLACE_PLAN: Final = """
-    UPDATE @plans SET plan=:plan, digest=:digest, saved=:at, row_digest=:row_digest WHERE name=:name AND digest=:replaces
-    AND :of_text IN ('', plan)
-"""
 _ADD_SPENDING: Final = """
     INSERT INTO @spending (day, usd, tokens) VALUES (:day, :usd, :tokens) ON CONFLICT (day) DO UPDATE
     SET usd=@spending.usd+excluded.usd, tokens=@spending.tokens+excluded.tokens
@@ -393,9 +358,6 @@ _FIND_API_KEY: Final = f"SELECT {KEY_COLUMNS} FROM @api_keys WHERE id=:id"
 _NOTE_API_KEY: Final = """
     UPDATE @api_keys SET used=coalesce(CAST(:used AS double precision), used), revoked=coalesce(revoked, CAST(:revoked AS double precision)) WHERE id=:id
 """
-_DELETE_PLAN: Final = (
-    "DELETE FROM @plans WHERE name=:name AND :digest IN ('', digest) AND :of_text IN ('', plan)"
-)
 _NOTE_USE: Final = "INSERT INTO @plan_uses (name, digest, outcome, run_id, noted) VALUES (:name, :digest, :outcome, :run, :at)"
 _LIST_PINS: Final = "SELECT tool, said FROM @pinned_tools WHERE provider=:provider ORDER BY tool"
 _LIST_LEARNT: Final = "SELECT fingerprint, learnt FROM @learnt_types WHERE tool=:tool AND fingerprint IN [:fingerprints] ORDER BY fingerprint"
@@ -554,6 +516,7 @@ class SqlStore(ABC):
             sql.rows(_BEGIN_TO_BEAT, _first_beat(row.owner))
         return made
 
+    # Only a task without a plan changes its header: the first record of a run holds the digest of the header, and fixes it.
     async def set_header(
         self,
         run_id: str,
@@ -807,6 +770,7 @@ class SqlStore(ABC):
     async def release(self, epochs: Mapping[str, int]) -> None:
         """See `Store.release`."""
 
+        # The epoch is compared, too: a run that was taken over meanwhile, and came back, is not this claim's to release.
         def work(sql: Sql) -> None:
             statement = f"SELECT id, epoch, owner FROM @runs WHERE id IN [:runs] ORDER BY id{sql.lock}"
             held = {
@@ -822,6 +786,7 @@ class SqlStore(ABC):
 
     async def raise_beat(self, owner: str) -> bool:
         """See `Store.raise_beat`."""
+        # No row is made here: an owner that was overtaken has lost its row, and must hear of that.
         statement = "UPDATE @owners SET beat=beat+1 WHERE name=:owner"
         return (await self._write(lambda sql: sql.send(statement, {"owner": owner}))).rowcount == 1
 
@@ -936,6 +901,7 @@ class SqlStore(ABC):
 
     async def read_journal(self, run_id: str, after: int = 0, *, limit: int | None = None) -> Sequence[bytes]:
         """See `Store.read_journal`."""
+        # A row holds the lines of one flush, so the first row may begin before `after`, and the last one end behind the limit.
         last = SEQ_MAX if limit is None else min(after + limit, SEQ_MAX)
         lines: list[bytes] = []
         for first_seq, joined in await self._read(_JOURNAL, {"run": run_id, "next": after + 1, "last": last}):
@@ -945,7 +911,7 @@ class SqlStore(ABC):
     async def read_heads(self, run_id: str) -> Sequence[tuple[int, bytes]]:
         """See `Store.read_heads`."""
         statement = "SELECT first_seq, head FROM @journal WHERE run_id=:run ORDER BY first_seq"
-        return [(first_seq, head) for first_seq, head in await self._read(statement, {"run": run_id})]
+        return await self._read(statement, {"run": run_id})
 
     # --- decisions
 
@@ -988,9 +954,7 @@ class SqlStore(ABC):
     async def list_decisions(self, run_id: str) -> Sequence[tuple[int, bytes]]:
         """See `Store.list_decisions`."""
         statement = "SELECT number, record FROM @decisions WHERE run_id=:run ORDER BY number"
-        return [
-            (number, record) for number, record in await self._read(statement, {"run": run_id}, is_short=True)
-        ]
+        return await self._read(statement, {"run": run_id}, is_short=True)
 
     def list_decided(self) -> Sequence[str]:
         """See `Store.list_decided`."""
@@ -999,6 +963,7 @@ class SqlStore(ABC):
 
     async def drop_decisions(self, numbers: Sequence[int]) -> None:
         """See `Store.drop_decisions`."""
+        # Both tables: otherwise the next decision about the attempt would be refused for the sake of one that was never taken in.
         dropped = "SELECT run_id, record FROM @decisions WHERE number IN [:numbers]"
         values = {"numbers": list(numbers)}
 
@@ -1087,7 +1052,7 @@ class SqlStore(ABC):
                 rotten += damaged_results(map(Reusable.from_row, older))
                 rotten += missing_parts(sql)
                 rotten += _damage_of_plans(sql)
-                return [*rotten, *_damage_of_log(sql, self.objects)]
+                return [*rotten, *reuse_log.find_damage(sql, partial(self.objects.read_here, sql))]
 
         return [*await self._query(work), *await self.objects.find_damage()]
 
@@ -1240,14 +1205,14 @@ class SqlStore(ABC):
             if before is not None:
                 values = {"before": before}
                 removed += sql.change("DELETE FROM @reusable WHERE created < :before", values)
-                removed += _shrink_log(sql, before)
+                removed += reuse_log.shrink(sql, before)
                 sql.send("DELETE FROM @calls WHERE started < :before", values)
                 sql.send("DELETE FROM @codes WHERE digest NOT IN (SELECT code FROM @calls)")
                 sql.send("DELETE FROM @known_plans WHERE kept < :before", values)
             if bytes_max is not None:
                 left = bytes_max - sum(size for (size,) in sql.rows("SELECT size FROM @reuse_log"))
                 removed += sql.change(_SHRINK_OLDER, {"bytes_max": max(0, left)})
-                removed += _shrink_log_to(sql, bytes_max) if left < 0 else 0
+                removed += reuse_log.shrink_to(sql, bytes_max) if left < 0 else 0
             return removed
 
         return await self._write(work, is_slow=True)
@@ -1282,18 +1247,11 @@ class SqlStore(ABC):
         author: str | None = None,
     ) -> bool:
         """See `Store.save_plan`."""
-        row_digest = digest_of_plan(name, plan, digest, at)
-        values = {"name": name, "plan": plan, "digest": digest, "at": float(at), "row_digest": row_digest}
-        # One statement decides and saves: of two savers who replace the same plan, one changes a row.
-        statement = _SAVE_PLAN if replaces is None else _REPLACE_PLAN if replaces else _ADD_PLAN
-        if replaces:
-            values |= {"replaces": replaces, "of_text": of_text}
 
         def work(sql: Sql) -> bool:
-            history = PlanHistory(sql, name) if author is not None else None
-            is_saved = sql.change(statement, values) == 1
-            if is_saved and history is not None:
-                history.add(plan, digest, at, author or "")
+            is_saved = saved_plans.save(
+                sql, name, plan, digest, at, replaces=replaces, of_text=of_text, author=author
+            )
             if is_saved:
                 self._tell(sql, "plans")
             return is_saved
@@ -1304,13 +1262,10 @@ class SqlStore(ABC):
         self, name: str, at: float, *, author: str, digest: str | None = None, of_text: str = ""
     ) -> bool:
         """See `Store.delete_plan`."""
-        values = {"name": name, "digest": digest or "", "of_text": of_text}
 
         def work(sql: Sql) -> bool:
-            history = PlanHistory(sql, name)
-            is_deleted = sql.change(_DELETE_PLAN, values) == 1
+            is_deleted = saved_plans.delete(sql, name, at, author=author, digest=digest, of_text=of_text)
             if is_deleted:
-                history.add("", "", at, author)
                 self._tell(sql, "plans")
             return is_deleted
 
@@ -1318,37 +1273,23 @@ class SqlStore(ABC):
 
     async def list_plan_versions(self, name: str) -> Sequence[PlanVersion]:
         """See `Store.list_plan_versions`."""
-        return await self._query(lambda sql: list_versions(sql, name))
+        return await self._query(lambda sql: saved_plans.list_versions(sql, name))
 
     async def read_plan_version(self, version: PlanVersion) -> StoredPlan | None:
         """See `Store.read_plan_version`."""
-        found = await self._query(lambda sql: read_version(sql, version))
-        return None if found is None else StoredPlan(version.name, found[0], version.digest, found[1])
+        return await self._query(lambda sql: saved_plans.read_version(sql, version))
 
     async def list_plans(self, tenant: str | None = None) -> Sequence[StoredPlan]:
         """See `Store.list_plans`."""
-        which, values = "1=1", dict[str, str]()
-        if tenant is not None:
-            which, values = (_OF_TENANT, _bounds_of(tenant)) if tenant else (_OF_NO_TENANT, _UNQUALIFIED)
-        found = await self._read(f"SELECT {PLAN_COLUMNS} FROM @plans WHERE {which} ORDER BY name", values)
-        return [StoredPlan.from_row(row) for row in found]
+        return await self._query(lambda sql: saved_plans.list_plans(sql, tenant))
 
     async def list_plan_marks(self, before: str) -> Sequence[tuple[str, float, str]]:
         """See `Store.list_plan_marks`."""
-        found = await self._read(
-            f"SELECT name, saved, digest FROM @plans WHERE name < :before AND {_OF_NO_TENANT} ORDER BY name",
-            {"before": before, **_UNQUALIFIED},
-        )
-        return [(name, float(saved), digest) for name, saved, digest in found]
+        return await self._query(lambda sql: saved_plans.list_marks(sql, before))
 
     async def find_plan(self, name_or_digest: str, tenant: str = "") -> StoredPlan | None:
         """See `Store.find_plan`."""
-        if tenant:
-            values = {"wanted": name_or_digest, "name": f"{tenant}:{name_or_digest}", **_bounds_of(tenant)}
-            found = await self._read(_FIND_PLAN_OF_TENANT, values)
-        else:
-            found = await self._read(_FIND_PLAN, {"wanted": name_or_digest})
-        return StoredPlan.from_row(found[0]) if found else None
+        return await self._query(lambda sql: saved_plans.find_plan(sql, name_or_digest, tenant))
 
     async def list_pins(self, provider: str) -> Mapping[str, bytes]:
         """See `Store.list_pins`."""
@@ -1360,6 +1301,7 @@ class SqlStore(ABC):
         """See `Store.pin_tools`."""
         rows = [(provider, tool, said[tool], float(at)) for tool in sorted(said)]
 
+        # Found and pinned in one transaction: of two engines that see a provider first, one pins.
         def work(sql: Sql) -> bool:
             if replaces:
                 sql.change("DELETE FROM @pinned_tools WHERE provider=:provider", {"provider": provider})
@@ -1448,9 +1390,7 @@ class SqlStore(ABC):
 
     async def count_uses(self) -> Sequence[tuple[str, str, str, int]]:
         """See `Store.count_uses`."""
-        return [
-            (name, digest, outcome, count) for name, digest, outcome, count in await self._read(_COUNT_USES)
-        ]
+        return await self._read(_COUNT_USES)
 
 
 def _forget_plan(sql: Sql, run_id: str) -> None:
@@ -1493,11 +1433,6 @@ def _refusal(sql: Sql, run_id: str, epoch: int, first_seq: int | None = None) ->
         "not durable yet (did its server crash?); resume the run, it goes on from there",
         temporary=True,
     )
-
-
-def _bounds_of(tenant: str) -> dict[str, str]:
-    """Return the texts between which the names of a tenant's plans are."""
-    return {"first": f"{tenant}:", "last": f"{tenant};"}
 
 
 # A commit sends these again and again: the same text each time has its hash, by which its translation and its prepared form are found.
@@ -1589,83 +1524,3 @@ def _put_object(sql: Sql, row: StoredObject, condition: str = "1=1", values: Val
     columns: dict[str, object] = {}
     columns.update(zip(OBJECT_COLUMNS.split(", "), row.to_row(), strict=True))
     sql.put("stored_objects", columns, large="named", condition=condition, values=values)
-
-
-# --- the reuse log as a whole
-
-
-def _damage_of_log(sql: Sql, objects: ObjectValues) -> Iterator[str]:
-    """Yield what is wrong with the results that keys lead to, inside a snapshot. 16 bytes a key are in memory."""
-    numbers, prefixes = array("q"), array("q")
-    for number, prefix in sql.stream("SELECT number, prefix FROM @reuse_keys ORDER BY number"):
-        numbers.append(number)
-        prefixes.append(prefix)
-    at, find_stored = 0, find_value_in(sql)
-
-    def find_value(name: str) -> bytes | None:
-        return objects.read_here(sql, name) or find_stored(name)
-
-    for number, results in sql.stream("SELECT number, results FROM @reuse_log ORDER BY number"):
-        start, at = bisect_left(numbers, number, at), bisect_right(numbers, number, at)
-        wanted = set(prefixes[start:at])
-        # A result that was made anew stands in a later segment, and its key leads there: what became of the old line does not matter.
-        lines = {key: line for key, line in lines_in(results).items() if prefix_of(key) in wanted}
-        yield from damaged_results(read_result(line, find_value) for line in lines.values())
-        for _ in wanted - {prefix_of(key) for key in lines}:
-            yield (
-                f"a result in segment {number} of the reuse log is not as it was written; it is not reused, and "
-                "`firmplan cache clear` removes it"
-            )
-
-
-def _shrink_log(sql: Sql, before: float) -> int:
-    """Remove the results made before then, and return how many keys that were."""
-    values = {"before": before}
-    removed = 0
-    for number, results in sql.rows(_MIXED_SEGMENTS, values):
-        removed += _leave(
-            sql, number, results, [line for line in lines_of(results) if line.created >= before]
-        )
-    sql.send("DELETE FROM @reuse_log WHERE newest < :before", values)
-    return removed + _forget_keys(sql)
-
-
-def _shrink_log_to(sql: Sql, bytes_max: int) -> int:
-    """Remove the oldest results until the rest is no larger, and return how many keys that were."""
-    # Segments are in the order of time, but for calls that started early. Of the first one that is too much, the newest results stay.
-    left, removed = bytes_max, 0
-    numbers = sql.rows("SELECT number, size FROM @reuse_log ORDER BY newest DESC, number DESC")
-    for place, (number, size) in enumerate(numbers):
-        if size <= left:
-            left -= size
-            continue
-        ((results,),) = sql.rows("SELECT results FROM @reuse_log WHERE number=:number", {"number": number})
-        newest = sorted(lines_of(results), key=lambda line: (-line.created, line.key))
-        sizes = accumulate(line.size for line in newest)
-        removed += _leave(
-            sql, number, results, [line for line, so_far in zip(newest, sizes, strict=True) if so_far <= left]
-        )
-        sql.send(_REMOVE_SEGMENTS, {"numbers": [number for number, _ in numbers[place + 1 :]]})
-        break
-    return removed + _forget_keys(sql)
-
-
-def _leave(sql: Sql, number: int, results: bytes, lines: Sequence[Line]) -> int:
-    """Leave only some lines of a segment, and return how many keys lead to it no more."""
-    segment = segment_of(lines)
-    if segment is None:
-        sql.send(_REMOVE_SEGMENTS, {"numbers": [number]})
-        return 0
-    sql.send(_REPLACE_SEGMENT, {"number": number} | row_of(segment))
-    gone = {prefix_of(key) for key in lines_in(results)} - set(segment.prefixes)
-    return sql.change(_FORGET_SOME, {"number": number, "gone": sorted(gone)})
-
-
-def _forget_keys(sql: Sql) -> int:
-    """Remove the keys that lead nowhere, and return how many they were."""
-    return sql.change("DELETE FROM @reuse_keys WHERE number NOT IN (SELECT number FROM @reuse_log)")
-
-
-def row_of(segment: Segment) -> dict[str, object]:
-    """Return a segment as the columns of a row."""
-    return {name: getattr(segment, name) for name in ("oldest", "newest", "size", "results")}

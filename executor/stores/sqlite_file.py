@@ -49,7 +49,7 @@ ADDED: Final = (
     *ADDED_EVERYWHERE,
 )
 ADDED_COLUMNS: Final = {
-    "runs": {"tenant": "TEXT NOT NULL DEFAULT ''", "usd": "REAL NOT NULL DEFAULT 0"}
+    "runs": {"tenant": "TEXT NOT NULL DEFAULT ''", "usd": "REAL NOT NULL DEFAULT 0.0"}
 }  # the same, by table
 
 INCREMENTAL: Final = 2  # SQLite's number of the mode in which a file can get smaller a portion at a time
@@ -223,13 +223,14 @@ class SqliteFile:
             found = re.search(r"CREATE TABLE (\w+)", statement)
             if found is not None and found[1] in ADDED and found[1] not in there:
                 db.execute(statement.replace("CREATE TABLE", "CREATE TEMP TABLE", 1))
-        for table, added in (
-            ("reusable", {"row_digest": "x''"}),
-            ("plans", {"row_digest": "x''"}),
-            ("runs", {"tenant": "''", "usd": "0.0"}),
-        ):
+        of_step = {"row_digest": "BLOB NOT NULL DEFAULT x''"}
+        for table, added in {**ADDED_COLUMNS, "reusable": of_step, "plans": of_step}.items():
             there_too = _columns_of(db, table)
-            missing = [f"{value} AS {column}" for column, value in added.items() if column not in there_too]
+            missing = [
+                f"{kind.rpartition('DEFAULT ')[2]} AS {column}"
+                for column, kind in added.items()
+                if column not in there_too
+            ]
             if there_too and missing:
                 db.execute(f"CREATE TEMP VIEW {table} AS SELECT *, {', '.join(missing)} FROM main.{table}")
 

@@ -25,9 +25,8 @@ from ..lru_cache import LruCache
 from ..states import RunStatus
 from .header_text import parse_header, read_header
 from .object_values import complete_copy
-from .reuse_log import Segment, lines_in, prefix_of
+from .reuse_log import ADD_SEGMENT, Segment, lines_in, prefix_of, row_of
 from .sql_store import (
-    ADD_SEGMENT,
     CALL_COLUMNS,
     NO_VALUES,
     RUN,
@@ -37,7 +36,6 @@ from .sql_store import (
     Sql,
     SqlStore,
     Values,
-    row_of,
     translated,
 )
 from .sqlite_file import BUSY_TIMEOUT_MS, INCREMENTAL, SqliteFile, sqlite_error

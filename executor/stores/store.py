@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, cast
 import orjson
 
 from ...errors import InputRejected, StoreError
-from ...plans.immutable import immutable, record
+from ...plans.immutable import frozen, immutable, record
 from ...plans.values import Json, digest, parse_canonical
 from ..events import Cause
 from ..limits import ARTIFACT_BYTES_MAX, LEASE_S, MIB
@@ -322,12 +322,20 @@ class StoredPlan:
 
 
 def digest_of_plan(name: str, text: str, digest: str, saved: float, author: str = "") -> bytes:
-    """Return the digest of a row of the table `plans`, or with an author of `plan_versions`."""
+    """Return the digest of a row of the table `plans`, or with an author of `plan_versions`.
+
+    Args:
+        name: The name of the plan.
+        text: The plan as JSON.
+        digest: Of the plan.
+        saved: Unix seconds.
+        author: Who saved it, in the history of a name.
+    """
     by = f"\n{author}" if author else ""
     return hashlib.sha256(f"{name}\n{digest}\n{float(saved)!r}\n{text}{by}".encode()).digest()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PlanVersion:
     """One version that the name of a saved plan had.
 
@@ -422,7 +430,7 @@ def merged_reuse(batches: Sequence[Batch]) -> ReuseEntries | None:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CacheStats:
     """How large the reuse index is.
 
@@ -442,7 +450,7 @@ class CacheStats:
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: getattr(self, name) for name in self.__match_args__}
 
 
 @immutable
@@ -487,7 +495,7 @@ class DecisionKey:
     about: Literal["call", "outcome"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pruned:
     """What was removed since nothing referred to it: how many values, of how many bytes in all."""
 
@@ -529,6 +537,11 @@ class Change:
     runs: tuple[str, ...] = ()
 
 
+# The laws that every store keeps; `tests/contract` checks each of them on all stores.
+#
+# A run has at most one owner, and every append names the owner's epoch and the number of records that it believes to be there: a process that
+# has lost its run cannot write, however late its request arrives. What was acknowledged is a prefix of what was written. A value is durable with, or
+# before, the first record that names it, so that no record names bytes that are not there. A decision stands once for each attempt.
 class Store(Protocol):
     """Where runs live. Methods are coroutines; one store serves one event loop."""
 
@@ -582,6 +595,8 @@ class Store(Protocol):
     async def copy_to(self, path: Path) -> None:
         """Write all of it, as it is at one moment, into a new file. Raises: StoreError."""
         ...
+
+    # --- runs and their owners
 
     async def create_run(self, row: RunRow) -> bool:
         """Add a run, durable through power loss; `False` if one of that id exists. A row with an `owner` is a run that this owner has claimed.
@@ -668,7 +683,15 @@ class Store(Protocol):
         tenant: str = "",
         where: RunFilter = EVERY_RUN,
     ) -> tuple[float, str] | None:
-        """Return the place (created, id) of the nth run older than `before`, by an index: plan, text and cost do not count. `None`: there are fewer."""
+        """Return the place (created, id) of the nth run older than `before`, by an index: plan, text and cost do not count. `None`: there are fewer.
+
+        Args:
+            nth: Counts from 1.
+            status: As of `list_runs`, as the rest.
+            before: See `status`.
+            tenant: See `status`.
+            where: See `status`.
+        """
         ...
 
     async def count_runs(self, statuses: Sequence[str]) -> Mapping[str, int]:
@@ -736,6 +759,10 @@ class Store(Protocol):
         """
         ...
 
+    # --- journals and decisions
+    #
+    # `append` is no coroutine: it runs on the thread of commits, and a thread that only waits for another one would cost each commit two switches.
+
     def append(self, batches: Sequence[Batch]) -> Sequence[StoreError | None]:
         """Append to journals, each atomically, all in one commit; return what was wrong with each.
 
@@ -783,6 +810,10 @@ class Store(Protocol):
         """Return for each flush of a journal the number of its first record, and the head of the hash chain after it."""
         ...
 
+    # --- values, by their digests
+    #
+    # A store does not compare digests when it returns values: most readers do so anyway, and a check of a store must see what is there.
+
     async def find_values(self, digests: Sequence[str]) -> Mapping[str, bytes]:
         """Return values by digest, as stored; values that are missing, or kept in parts or as large objects, are left out. `read_values` compares them."""
         ...
@@ -829,6 +860,8 @@ class Store(Protocol):
         """Rewrite a file that cannot shrink, so that it can from now on; return whether it was rewritten."""
         ...
 
+    # --- results for reuse, and what calls were made from
+
     async def find_reusable(self, keys: Sequence[str]) -> Mapping[str, Reusable]:
         """Return the newest entry of each key that has one."""
         ...
@@ -862,6 +895,8 @@ class Store(Protocol):
     async def epochs(self, resources: Sequence[str]) -> Epochs:
         """Return how these resources stand; `EVERYTHING` counts the writes on all of them."""
         ...
+
+    # --- saved plans, tools, spending, keys
 
     async def save_plan(  # the columns and two conditions
         self,
@@ -1101,12 +1136,5 @@ class PlanUseCounts:
         for name, template, outcome, count in await self._store.count_uses():
             if plans.get(name) == template:
                 found[name][outcome] = count
-        return {
-            name: PlanUses(
-                counts.get("answered", 0),
-                counts.get("check", 0),
-                counts.get("model", 0),
-                counts.get("run", 0),
-            )
-            for name, counts in found.items()
-        }
+        outcomes = ("answered", "check", "model", "run")
+        return {name: PlanUses(*(counts.get(each, 0) for each in outcomes)) for name, counts in found.items()}

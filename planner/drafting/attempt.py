@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ...errors import ConfigError, PlanningFailed
+from ...plans.immutable import frozen
 from ...plans.plan import Plan
 from ...plans.reports.problems import Problem
 from ...plans.values import Json
@@ -16,7 +17,7 @@ from ..library.library import SavedPlan
 CUT_OFF = "the answer was cut off before its end"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Attempt:
     """One draft, of a model or of a saved plan; or a request that brought no draft, or did not ask for one.
 

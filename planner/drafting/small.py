@@ -300,7 +300,7 @@ class _Settled:
         if isinstance(args := made.get("args"), dict):
             name = made.get("tool")
             tool = self.tools.find(name) if isinstance(name, str) else None
-            known = {} if tool is None else properties_of(tool.parameters)
+            known: Mapping[str, Json] = {} if tool is None else properties_of(tool.parameters)
             made["args"] = {key: self.argument(part, known.get(key)) for key, part in args.items()}
         return made
 

@@ -201,7 +201,7 @@ def _arguments_in_task(template: _TemplateDraft, tools: Signatures | None) -> li
     found: dict[tuple[type, object], _NamedValue] = {}
     for step in cast("list[_Raw]", template.raw["steps"]):
         tool = tools.find(str(step.get("tool"))) if tools is not None else None
-        parameters = {} if tool is None else properties_of(tool.parameters)
+        parameters: Mapping[str, Json] = {} if tool is None else properties_of(tool.parameters)
         for argument, value in cast("_Raw", step.get("args") or {}).items():
             for name, each, is_whole in _argument_values(argument, value):
                 if places := _places(template.task, each):

@@ -7,14 +7,13 @@ A folder is read again for each task, so that a new plan is found immediately. A
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Literal, TypeAlias, cast
 
 from ...errors import ConfigError, InputRejected, PlanRejected
 from ...plans.format.saved import template_digest
-from ...plans.immutable import immutable
+from ...plans.immutable import frozen, immutable
 from ...plans.plan import Plan
 from ...plans.values import Json
 from .pattern import TaskPattern, own_words
@@ -28,7 +27,7 @@ FILES_MAX = 2_000
 """Files of a folder that are read: each costs about a millisecond, for every task."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SavedPlan:
     """A plan under a name. `plan.task`, with `{input}` holes, is the pattern of the tasks that the plan answers."""
 
@@ -51,7 +50,7 @@ If the model could not be asked, nothing is known about the plan, and there is n
 """
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Use:
     """One time that a saved plan seemed to answer a task.
 

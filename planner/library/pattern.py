@@ -20,6 +20,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TypeAlias
 
+from ...lazy_imports import late_pattern
 from ...plans.immutable import immutable
 from ...plans.inputs import HOLE
 from ...plans.plan import Plan
@@ -263,9 +264,9 @@ def _ends(literal: str, text: str, start: int, *, is_last: bool) -> list[tuple[i
     return [(found.start(), found.start() + len(literal)) for found in pattern.finditer(text, start)]
 
 
-_INTEGER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d{1,19})")
-_NUMBER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][+-]?\d{1,3})?|[+-]?\.\d+")
-_BETWEEN = re.compile(r"\s*[,;]\s*(?:(?:and|or)\s+)?|\s+(?:and|or|&)\s+", re.IGNORECASE)
+_INTEGER = late_pattern(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d{1,19})")
+_NUMBER = late_pattern(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][+-]?\d{1,3})?|[+-]?\.\d+")
+_BETWEEN = late_pattern(r"\s*[,;]\s*(?:(?:and|or)\s+)?|\s+(?:and|or|&)\s+", re.IGNORECASE)
 _TRUE = ("true", "yes", "on")
 _FALSE = ("false", "no", "off")
 _QUOTES = ('""', "''", "``", "“”", "‘’", "«»")  # noqa: RUF001  # the quotes that people type

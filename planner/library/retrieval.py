@@ -7,15 +7,16 @@ into every installation, for rankings of at most some hundred short documents.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from math import log
 from typing import Protocol, TypeVar
 
-_TERM = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_A-Za-z]+")
-_WORD = re.compile(r"(?:[^\s,;]|[,;](?=\d))+")
-_OUTSIDE_WORD = re.compile(r"^[\W_]+|[\W_]+$")
+from ...lazy_imports import late_pattern
+
+_TERM = late_pattern(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_A-Za-z]+")
+_WORD = late_pattern(r"(?:[^\s,;]|[,;](?=\d))+")
+_OUTSIDE_WORD = late_pattern(r"^[\W_]+|[\W_]+$")
 _STOP_WORDS = frozenset(
     "a an and are as at be by for from has in is it its of on or that the this to was were will with".split()  # noqa: SIM905  # a word a line would be a page
 )

@@ -10,10 +10,10 @@ replays, does not depend on how data is marked.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias
 
+from ...lazy_imports import late_pattern
 from ..immutable import immutable
 from ..reports.errors import Skipped
 from ..values import Json
@@ -29,7 +29,7 @@ Run: TypeAlias = "Callable[[Scope], Json]"
 NAME_MAX = 24
 """Characters of a span's name: it stands in the prompt twice, and only has to tell values apart."""
 UNNAMED = "data"
-_NOT_IN_NAMES = re.compile(r"[^a-z0-9_]+")
+_NOT_IN_NAMES = late_pattern(r"[^a-z0-9_]+")
 
 
 @immutable

@@ -23,6 +23,7 @@ from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
+from ...lazy_imports import late_pattern
 from ..reports.errors import EvaluationError
 from ..reports.nearest import did_you_mean
 
@@ -57,10 +58,10 @@ def is_moment(value: object) -> bool:
 _DATE = "([0-9]{4})-([0-9]{2})-([0-9]{2})"
 _TIME = "([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?"
 _OFFSET = "[Zz]|[+-][0-9]{2}(?::?[0-9]{2}(?::?[0-9]{2})?)?"
-_DATETIME = re.compile(f"{_DATE}(?:[Tt ]{_TIME}({_OFFSET})?)?")
-_OFFSET_ALONE = re.compile(_OFFSET)
+_DATETIME = late_pattern(f"{_DATE}(?:[Tt ]{_TIME}({_OFFSET})?)?")
+_OFFSET_ALONE = late_pattern(_OFFSET)
 _COUNT = f"([0-9]{{1,{NUMBER_DIGITS_MAX}}})"
-_DURATION = re.compile(
+_DURATION = late_pattern(
     rf"([+-])?P(?:{_COUNT}W)?(?:{_COUNT}D)?(?:T(?:{_COUNT}H)?(?:{_COUNT}M)?(?:{_COUNT}(?:[.,]([0-9]{{1,9}}))?S)?)?"
 )
 
@@ -289,7 +290,7 @@ _MONTHS: Final = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
 )
-_DIRECTIVE: Final = re.compile(r"%(-?)(:?.?)", re.DOTALL)
+_DIRECTIVE: Final = late_pattern(r"%(-?)(:?.?)", re.DOTALL)
 _DIRECTIVES: Final[Mapping[str, Callable[[datetime], str]]] = MappingProxyType(
     {
         "Y": lambda at: f"{at.year:04d}",

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
+from ...lazy_imports import late_pattern
 from ..immutable import immutable
 from ..reports.errors import EvaluationError
 from ..values import Json, canonical
@@ -438,7 +439,7 @@ def _bool(_frame: Frame, value: Json) -> Json:
     return bool(value)
 
 
-_INTEGER_TEXT = re.compile(r"\s*[+-]?\d+(?:_\d+)*\s*")
+_INTEGER_TEXT = late_pattern(r"\s*[+-]?\d+(?:_\d+)*\s*")
 
 
 def _keys(frame: Frame, value: Json) -> Json:
@@ -552,7 +553,7 @@ def _group_name(frame: Frame, key: Json, what: str) -> str:
 # --- Numbers as text, and regular expressions
 
 
-_FORM: Final = re.compile(
+_FORM: Final = late_pattern(
     r"(?:(?P<fill>.)?[<>^=])?(?P<sign>[-+ ])?(?P<zero>0)?(?P<width>[0-9]{1,4})?(?P<group>[,_])?(?:\.(?P<digits>[0-9]{1,3}))?"
     r"(?P<kind>[bdeEfFgGosxX%])?",
     re.DOTALL,
@@ -606,7 +607,7 @@ def _findall(frame: Frame, pattern: Json, text: Json) -> Json:
 # --- Paths: what `get` follows
 
 
-_PATH: Final = re.compile(r"(?:^|\.)([^.\[\]]+)|\[(-?[0-9]{1,18})\]")
+_PATH: Final = late_pattern(r"(?:^|\.)([^.\[\]]+)|\[(-?[0-9]{1,18})\]")
 
 
 def path_of(path: Json) -> list[str | int]:

@@ -15,13 +15,14 @@ import re
 import unicodedata
 from typing import NoReturn
 
+from ...lazy_imports import late_pattern
 from ..immutable import immutable
 from ..reports.errors import LocalProblem
 
 EXPRESSION_LENGTH_MAX = 20_000  # characters of one expression: a page of code is a step too many
 BRACKETS_MAX = 60  # brackets inside brackets
 
-_TOKEN = re.compile(
+_TOKEN = late_pattern(
     r"""
     (?P<space>[ \t\f\r\n]+)
   | (?P<name>[^\W\d]\w*)
@@ -61,7 +62,7 @@ _FOREIGN_PAIRS = {
     "?.": ("'?.' is not an operator here", "write: first(x.field, otherwise)"),
     "??": ("'??' is not an operator here", "write: first(a, b)"),
 }
-_PIPED = re.compile(r"\| *[a-z_]+ *(?:\||\}|$)")
+_PIPED = late_pattern(r"\| *[a-z_]+ *(?:\||\}|$)")
 
 
 @immutable

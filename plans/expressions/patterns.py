@@ -9,9 +9,9 @@ The syntax is otherwise Python's. `\\d`, `\\w`, `\\s` and `\b` are about ASCII, 
 from __future__ import annotations
 
 import functools
-import re
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from ...lazy_imports import late_pattern
 from ..immutable import immutable
 from ..reports.errors import EvaluationError
 
@@ -57,8 +57,8 @@ class Pattern:
         frame.pay(1 + characters * self.size // STEPS_A_UNIT)
 
 
-_COUNTS = re.compile(r"[0-9]{1,9}(?=[,}])")
-_CLASSES = re.compile(r"\\[pP]")
+_COUNTS = late_pattern(r"[0-9]{1,9}(?=[,}])")
+_CLASSES = late_pattern(r"\\[pP]")
 
 
 def work_of(pattern: str) -> int:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import ast
 import keyword
-import re
 from collections.abc import Callable, Sequence
 from typing import Final, Literal, NoReturn, cast
 
+from ...lazy_imports import late_pattern
 from ..reports.errors import LocalProblem
 from ..reports.nearest import did_you_mean, listing
 from ..values import INTEGER_MAX, INTEGER_MIN, NotJson, canonical
@@ -489,9 +489,9 @@ _READERS: dict[type[ast.AST], Callable[..., Node]] = {
 # people and models, or two values with nothing between them.
 
 
-_TOKEN: Final = re.compile(r"\w+|'[^']*'|\"[^\"]*\"|===|[=!<>]=|=[<>]|<>|:=|->|//|\*\*|\+\+|--|\.\.|.")
-_VALUE_ENDS: Final = re.compile(r"[\w)\]}'\"]\s*$")
-_VALUE_BEGINS: Final = re.compile(r"[\w(\[{'\"]")
+_TOKEN: Final = late_pattern(r"\w+|'[^']*'|\"[^\"]*\"|===|[=!<>]=|=[<>]|<>|:=|->|//|\*\*|\+\+|--|\.\.|.")
+_VALUE_ENDS: Final = late_pattern(r"[\w)\]}'\"]\s*$")
+_VALUE_BEGINS: Final = late_pattern(r"[\w(\[{'\"]")
 SHOWN_MAX: Final = 40  # characters of the text that a message repeats
 
 _CONDITION: Final = "write: x if condition else y"

@@ -11,6 +11,7 @@ from dataclasses import field
 from functools import lru_cache
 from typing import TypeAlias
 
+from ...lazy_imports import late_pattern
 from ..immutable import immutable
 from ..reports.errors import LocalProblem
 from ..values import Json
@@ -99,9 +100,9 @@ def unparsed_tree(tree: Tree) -> Json:
 # outer space is dropped and line breaks are spaces. Linear in the string; a string without `$` and `{{` never comes here.
 
 
-_OPEN = re.compile(r"\$?\$\{")
-_PATH = re.compile(r" *([A-Za-z_]\w*+(?:\.[A-Za-z_]\w*+)*+) *\}", re.ASCII)
-_EASY = re.compile(
+_OPEN = late_pattern(r"\$?\$\{")
+_PATH = late_pattern(r" *([A-Za-z_]\w*+(?:\.[A-Za-z_]\w*+)*+) *\}", re.ASCII)
+_EASY = late_pattern(
     r"""[ ]* (
       (?: [ ]++
         | [A-Za-z_][A-Za-z0-9_]*+ (?!["'])          # a name that is no prefix of quotes
@@ -114,8 +115,8 @@ _EASY = re.compile(
 """Expressions in whose spelling alone nothing can be wrong that Python's parser would not refuse: no braces, no escapes."""
 _SPACE = " \t\f\r\n"
 _BREAKS = str.maketrans("\r\n", "  ")
-_BRACES = re.compile(r"\{\{\s*([A-Za-z_][\w.\[\]]*)\s*\}\}")
-_DOLLAR = re.compile(r"\$([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)")
+_BRACES = late_pattern(r"\{\{\s*([A-Za-z_][\w.\[\]]*)\s*\}\}")
+_DOLLAR = late_pattern(r"\$([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)")
 
 CACHED_LENGTH_MAX = 200  # characters: longer expressions are not remembered, so that the memory stays small
 CACHED_MAX = 1_024  # expressions: a plan repeats the same few, and each is asked for several times

@@ -5,15 +5,14 @@ What begins as JSON does, is JSON: read as YAML, `NaN` would be text and a missi
 
 from __future__ import annotations
 
-import re
-
+from ...lazy_imports import late_pattern
 from ..immutable import immutable
 from ..limits import LIMITS, Limits
 from ..reports.problems import CheckReport, problem
 from ..values import Json, NotJson, parse
 
-_JSON = re.compile(r'\s*(?:\{\s*["}]|\[)')
-_LINE = re.compile(r"at line (\d+), column")
+_JSON = late_pattern(r'\s*(?:\{\s*["}]|\[)')
+_LINE = late_pattern(r"at line (\d+), column")
 
 
 class SourceError(ValueError):  # a word of the domain: the text is at fault, not we

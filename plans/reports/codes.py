@@ -7,9 +7,10 @@ tools of `EXAMPLE_TOOLS`, written there for people; the tests have them as signa
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
+
+from ..immutable import frozen
 
 if TYPE_CHECKING:
     from .errors import LocalProblem
@@ -25,7 +26,7 @@ search(query: string) -> anything                           read
 news(topic: string) -> string                               read, reaches the network, trust not stated"""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Code:
     """One kind of problem.
 

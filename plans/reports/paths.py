@@ -6,16 +6,16 @@ A path is text for people and a key for programs; `parts_of` gets the keys and i
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import TypeAlias
 
+from ...lazy_imports import late_pattern
 from ..values import into
 
 Part: TypeAlias = str | int
 
-_PART = re.compile(r"""\.([A-Za-z_][A-Za-z0-9_-]*)|\[(\d+)\]|\[("(?:[^"\\]|\\.)*")\]""")
+_PART = late_pattern(r"""\.([A-Za-z_][A-Za-z0-9_-]*)|\[(\d+)\]|\[("(?:[^"\\]|\\.)*")\]""")
 
 
 def key(name: str) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
+from ..immutable import frozen
 from ..types.show import schema_of
 from ..types.types import Type, size_of
 from ..values import Json
@@ -25,7 +26,7 @@ TYPE_PARTS_MAX = 1_000_000
 """Parts of types that a report lists; a hostile plan may have 10,000 for each step."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Problem:
     """One fault or warning of a plan.
 
@@ -83,7 +84,7 @@ def problem(code: str, path: str, message: str, hint: str = "", at: tuple[int, i
     return Problem(code, path, message, hint, CODES[code].severity, at)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Bounds:
     """The most that a run of the plan can cost, known before it runs.
 
@@ -123,7 +124,7 @@ class CheckReport:
     """
 
     problems: tuple[Problem, ...] = ()
-    bounds: Bounds = Bounds(0, 0, ())
+    bounds: Bounds = Bounds(0, 0, ())  # noqa: RUF009  # an instance of it is never changed
     inferred: Mapping[str, Type] = field(default_factory=dict[str, Type], repr=False)
 
     @property

@@ -16,6 +16,7 @@ from dataclasses import field
 from itertools import islice
 from typing import Any, Final, TypeAlias, cast
 
+from ...lazy_imports import late_pattern
 from ..immutable import immutable
 from ..values import Json, canonical, parse_canonical
 
@@ -32,7 +33,7 @@ ITEMS_MAX: Final = 50
 VALUES_MAX: Final = 5_000
 """Parts of one value that are looked at."""
 
-PLAIN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
+PLAIN_NAME: Final = late_pattern(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
 """A name of a field that may stand in a prompt whoever wrote it: it is too short, and too much of a name, to be an instruction."""
 
 _FORMATS: Final = (

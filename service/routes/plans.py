@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Final, cast
 
 from fastapi import APIRouter, Body, Header, Request, Response
 from fastapi import Path as InPath
@@ -38,17 +39,14 @@ from .runs import (
     answer,
     answer_heads,
     get_plan_of,
+    replaced_tag,
+    with_etag,
 )
 
 plan_router = APIRouter(prefix="/v1", route_class=StrictRoute, tags=["plans"])
 
-WITH_ETAG: dict[int | str, dict[str, Any]] = {
-    200: {
-        "headers": {
-            "ETag": {"description": "The digest of the plan's text, in quotes.", "schema": {"type": "string"}}
-        }
-    }
-}
+WITH_ETAG: Final = with_etag("The digest of the plan's text, in quotes.")
+_TAG: Final = re.compile('"([^,]+)"')
 IfMatch = Annotated[
     str | None,
     Header(description='Save the plan only in the place of the one with this ETag: `"sha256:.."`.'),
@@ -263,30 +261,8 @@ def _etag(plan: Plan) -> dict[str, str]:
 
 
 def _replaced(if_match: str | None, if_none_match: str | None) -> str | None:
-    """Return the digest, of its text, of the plan that may be replaced; empty: none; `None`: any.
-
-    Raises:
-        Refusal: A header is none that this server understands.
-    """
-    if if_none_match is not None:
-        if if_none_match.strip() != "*" or if_match is not None:
-            raise _misfit(
-                "If-None-Match: expected *, alone, to save a plan only if none has the name", if_none_match
-            )
-        return ""
-    if if_match is None:
-        return None
-    tag = if_match.strip()
-    if len(tag) < 3 or tag[0] != '"' or tag[-1] != '"' or "," in tag:
-        raise _misfit(
-            'If-Match: expected the ETag of the plan that is to be replaced, such as "sha256:..", in quotes',
-            tag,
-        )
-    return tag[1:-1]
-
-
-def _misfit(expected: str, found: str) -> Refusal:
-    return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-request", f"{expected}; found {found!r}")
+    """Return the digest, of its text, of the plan that may be replaced; empty: none; `None`: any. Raises: Refusal: as `replaced_tag`."""
+    return replaced_tag(if_match, if_none_match, "plan", _TAG, '"sha256:.."')
 
 
 def _summary(name: str, plan: Plan) -> dict[str, Any]:

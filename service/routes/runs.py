@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
@@ -240,6 +241,42 @@ class _Document(JSONResponse):
 def answer(value: object, status: int = 200, headers: dict[str, str] | None = None) -> JSONResponse:
     """Return a document as it is; it has the route's shape already."""
     return _Document(value, status, headers)
+
+
+def with_etag(words: str) -> dict[int | str, dict[str, Any]]:
+    """Return the description of an answer that has an ETag."""
+    return {200: {"headers": {"ETag": {"description": words, "schema": {"type": "string"}}}}}
+
+
+def replaced_tag(
+    if_match: str | None, if_none_match: str | None, kind: str, tag: re.Pattern[str], example: str
+) -> str | None:
+    """Return the ETag, without its quotes, of what a request may replace; empty: nothing may stand there; `None`: anything may.
+
+    Args:
+        if_match: The header.
+        if_none_match: The header.
+        kind: What is replaced, for messages.
+        tag: The form of its ETags, with a group for what stands between the quotes.
+        example: Such an ETag.
+
+    Raises:
+        Refusal: 422, a header is none that this server understands.
+    """
+    if if_none_match is not None:
+        if if_none_match.strip() == "*" and if_match is None:
+            return ""
+        expected = f"If-None-Match: expected *, alone, to save a {kind} only if none has the name"
+    elif if_match is None:
+        return None
+    elif (found := tag.fullmatch(if_match.strip())) is not None:
+        return found[1]
+    else:
+        expected = (
+            f"If-Match: expected the ETag of the {kind} that is to be replaced, such as {example}, in quotes"
+        )
+    given = if_match if if_none_match is None else if_none_match
+    raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-request", f"{expected}; found {given!r}")
 
 
 def answer_heads(router: APIRouter) -> None:

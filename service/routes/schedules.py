@@ -13,7 +13,7 @@ from ..background import repeat
 from ..callers import Caller
 from ..problems import Refusal
 from ..schemas import FiresView, ScheduleBody, SchedulesView, ScheduleView, TimesBody, TimesView
-from .runs import Asking, Served, ServedEngine, StrictRoute, answer, answer_heads
+from .runs import Asking, Served, ServedEngine, StrictRoute, answer, answer_heads, replaced_tag, with_etag
 
 NEXT_SHOWN: Final = 5
 """Next times in the answer about one schedule."""
@@ -22,13 +22,8 @@ FIRES_SHOWN: Final = 10
 
 schedule_router = APIRouter(prefix="/v1", route_class=StrictRoute, tags=["schedules"])
 
-WITH_ETAG: dict[int | str, dict[str, Any]] = {
-    200: {
-        "headers": {
-            "ETag": {"description": "The schedule's revision, in quotes.", "schema": {"type": "string"}}
-        }
-    }
-}
+WITH_ETAG: Final = with_etag("The schedule's revision, in quotes.")
+_TAG: Final = re.compile(r'"(\d{1,15})"', re.ASCII)
 IfMatch = Annotated[
     str | None, Header(description='Change the schedule only if it has this revision: `"3"`.')
 ]
@@ -148,20 +143,11 @@ def _fire(caller: Caller, fire: Fire) -> dict[str, Any]:
 
 
 def _replaced(if_match: str | None, if_none_match: str | None) -> int | None:
-    """Return the revision that may be replaced; `None`: none has the name, -1: any. Raises: Refusal: a header is none of these."""
-    if if_none_match is not None:
-        if if_none_match.strip() != "*" or if_match is not None:
-            raise _misfit("If-None-Match: expected *, alone, to make a schedule only if none has the name")
-        return None
-    if if_match is None:
+    """Return the revision that may be replaced; `None`: none has the name, -1: any. Raises: Refusal: as `replaced_tag`."""
+    tag = replaced_tag(if_match, if_none_match, "schedule", _TAG, '"3"')
+    if tag is None:
         return ANY_REVISION
-    if (found := re.fullmatch(r'"(\d{1,15})"', if_match.strip(), re.ASCII)) is None:
-        raise _misfit('If-Match: expected the ETag of the schedule that is to be changed, such as "3"')
-    return int(found[1])
-
-
-def _misfit(words: str) -> Refusal:
-    return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-request", words)
+    return int(tag) if tag else None
 
 
 answer_heads(schedule_router)

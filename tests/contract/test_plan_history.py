@@ -6,7 +6,7 @@ import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
 
-from firmplan.executor.stores import plan_history
+from firmplan.executor.stores import saved_plans
 from firmplan.plans.values import digest, digest_of_text
 
 
@@ -83,7 +83,7 @@ def test_a_plan_from_before_histories_is_the_first_version(make_store):
 
 
 def test_a_history_is_bounded(make_store, monkeypatch):
-    monkeypatch.setattr(plan_history, "VERSIONS_MAX", 3)
+    monkeypatch.setattr(saved_plans, "VERSIONS_MAX", 3)
 
     async def law(store):
         for number in range(6):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import FrozenInstanceError, dataclass, field, fields, replace
 from typing import ClassVar
 
 import pytest
-from firmplan.plans.immutable import immutable, record
+from firmplan.plans.immutable import frozen, immutable, record
 
 
 @immutable
@@ -24,6 +24,15 @@ class Quick:
 @dataclass(frozen=True, slots=True)
 class Plain:
     """The same, made by the standard library."""
+
+    name: str
+    number: int = 3
+    parts: list[int] = field(default_factory=list[int], compare=False, repr=False)
+
+
+@frozen
+class Frozen:
+    """The same for users."""
 
     name: str
     number: int = 3
@@ -51,7 +60,7 @@ class Own:
         return "mine"
 
 
-@pytest.mark.parametrize("kind", [Quick, Plain])
+@pytest.mark.parametrize("kind", [Quick, Frozen, Plain])
 def test_the_law_holds_for_both(kind):
     """Equality, hash, text, copies, patterns and fields are those of a frozen dataclass."""
     one = kind("a")
@@ -137,9 +146,31 @@ def test_a_record_changes(kind):
 
 
 def test_signatures_are_those_of_dataclasses():
-    """What a reader of `help` sees."""
+    """What a reader of `help` sees; of a class inside, when it has had an instance."""
+    assert Counter("a")
     assert str(inspect.signature(Counter)) == str(inspect.signature(PlainCounter))
-    assert str(inspect.signature(Quick)) == str(inspect.signature(Plain))
+    assert str(inspect.signature(Frozen)) == str(inspect.signature(Plain))
+
+
+@pytest.mark.parametrize("kind", [Frozen, Plain])
+def test_a_frozen_value_cannot_be_changed_and_can_be_inherited_from(kind):
+    """A user's own class with a frozen value as its base is a frozen dataclass, too."""
+    one = kind("a")
+    with pytest.raises(FrozenInstanceError, match="cannot assign to field 'name'"):
+        one.name = "b"
+    with pytest.raises(FrozenInstanceError, match="cannot delete field 'name'"):
+        del one.name
+
+    @dataclass(frozen=True)
+    class Longer(kind):
+        last: int = 4
+
+    longer = Longer("a", last=5)
+    assert (longer.name, longer.number, longer.last) == ("a", 3, 5)
+    assert longer == Longer("a", last=5) != Longer("a")
+    assert longer != one
+    with pytest.raises(FrozenInstanceError):
+        longer.last = 6
 
 
 def test_classes_with_more_than_fields_are_as_of_the_standard_library():

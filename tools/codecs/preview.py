@@ -7,11 +7,11 @@ asked, so whoever shows them escapes them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Final, Literal
 
 from ...errors import ConfigError, InputRejected
+from ...plans.immutable import frozen
 from ...plans.values import Json
 
 ROWS_MAX: Final = 1_000
@@ -28,7 +28,7 @@ _MODULES: Final[Mapping[str, str]] = {
 _TEXTS: Final = ("application/json", "application/x-ndjson", "application/yaml", "application/xml")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PreviewColumn:
     """A column of a preview.
 
@@ -41,7 +41,7 @@ class PreviewColumn:
     type: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ArtifactPreview:
     """The first rows of an artifact, as text for people.
 

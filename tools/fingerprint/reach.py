@@ -19,6 +19,7 @@ from importlib.metadata import PackageNotFoundError, requires
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Final, Literal
 
+from ...lazy_imports import late_pattern
 from .names import TREES_KEPT, Path, all_codes
 from .origin import Origin, distributions_of, is_project_file, origin_of
 
@@ -77,7 +78,7 @@ _READING: Final = frozenset(
 )  # of paths: no name tells that they are paths, but the methods do
 _READ_NAMES: Final = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF", "IMPORT_NAME"})
 _READ_ATTRIBUTES: Final = frozenset({"LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM"})
-_MODE: Final = re.compile(r"[rwaxbtU+]{1,4}")
+_MODE: Final = late_pattern(r"[rwaxbtU+]{1,4}")
 
 
 class Reach:

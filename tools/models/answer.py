@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
 
+from ...lazy_imports import late_pattern
 from ...plans.format.property_order import arranged, text_in_order
 from ...plans.values import Json, NotJson, parse
 from ..failures import writable
@@ -24,7 +25,7 @@ from ..types.schemas import Checker
 
 WRAPPER = "answer"
 _ANNOTATIONS = frozenset({"type", "title", "description", "examples", "default"})
-_FENCE = re.compile(r"```[a-zA-Z]*[^\S\n]*\n(.*?)```", re.DOTALL)
+_FENCE = late_pattern(r"```[a-zA-Z]*[^\S\n]*\n(.*?)```", re.DOTALL)
 TEXT_CHARACTERS_MAX = 2_000_000
 """A longer answer is not read: no model has as much to say, and the event loop stands still while it is read."""
 

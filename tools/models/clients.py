@@ -20,6 +20,7 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
+from ...lazy_imports import late_pattern
 from ...plans.immutable import record
 from .endpoint import AUTO, MODES, SCHEMA_FIRST, Endpoint, is_loopback
 from .errors import ModelError
@@ -141,11 +142,11 @@ def _hush_instructor() -> None:
 # worked is remembered by endpoint and model, and from then on a refusal is about the request and not about its form.
 
 
-_ABOUT_FORM = re.compile(
+_ABOUT_FORM = late_pattern(
     r"tool|function|response_format|json_schema|json_object|grammar|jinja", re.IGNORECASE
 )
 
-_ABOUT_STREAMS = re.compile(r"stream", re.IGNORECASE)
+_ABOUT_STREAMS = late_pattern(r"stream", re.IGNORECASE)
 
 
 _ORDERS: Final[Mapping[str, tuple[str, ...]]] = {

@@ -15,14 +15,14 @@ Quotes of an endpoint are cut short, with the key masked.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, cast
 
-from ...plans.immutable import immutable, record
+from ...lazy_imports import late_pattern
+from ...plans.immutable import frozen, immutable, record
 from ...plans.values import Json
 from ..timeouts import SparingTimeout, stalls
 from .answer import AnswerForm, InvalidAnswer, NoJson
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 _REASONING: Final = ("reasoning_content", "reasoning", "thinking")
 """Fields of a message with thoughts of a model: of llama.cpp's server and DeepSeek, of vLLM and Ollama, of others."""
 
-_OPEN_THOUGHTS = re.compile(r"\s*<think>")
+_OPEN_THOUGHTS = late_pattern(r"\s*<think>")
 _END_OF_THOUGHTS: Final = "</think>"
 
 _CUT_OFF: Final = frozenset({"length", "max_tokens", "max_length", "max_output_tokens"})
@@ -63,7 +63,7 @@ class Message:
         return {"role": self.role, "content": self.content}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Usage:
     """The cost of model calls.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 from enum import Enum
 from ipaddress import ip_address
 from typing import Any, TypeAlias, cast
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from ...errors import ConfigError
 from ...plans.durations import parse_count, parse_duration, parse_rate
-from ...plans.immutable import immutable
+from ...plans.immutable import frozen, immutable
 from ...plans.reports.nearest import did_you_mean, listing
 from ..declaration import parsed
 from ..secret import Secret
@@ -75,7 +75,7 @@ class Endpoint:
         return said if len(said) <= characters_max else said[:characters_max] + ".."
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Model:
     """One model at one endpoint; settings that are `None` come from the environment when the model is used.
 

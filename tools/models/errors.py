@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ...errors import ToolError
+from ...lazy_imports import late_pattern
 from ...plans.values import Json
 from ..remote.web_page import login_fault
 from .endpoint import Endpoint
@@ -42,7 +43,7 @@ ELSEWHERE = frozenset(
 """Errors of one endpoint after which another one is asked."""
 
 
-_ABOUT_CONTEXT = re.compile(
+_ABOUT_CONTEXT = late_pattern(
     r"context_length_exceeded|exceed_context_size|maximum context length|available context size|longer than the model's context|prompt is too long",
     re.IGNORECASE,
 )

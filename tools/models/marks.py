@@ -19,6 +19,7 @@ from hashlib import sha256
 from itertools import count
 from typing import Final
 
+from ...lazy_imports import late_pattern
 from ...plans.expressions.data_spans import PromptData, Span
 from ...plans.immutable import immutable
 from ...plans.values import Json, canonical
@@ -36,9 +37,9 @@ DIGITS: Final = 6
 TRIES_A_LENGTH: Final = 16
 """Numbers of one length that are tried: a text may hold all of them, and then a longer number is taken."""
 
-_NO_DIGITS = re.compile(r"\D+")
-_WORD = re.compile(r"\w")
-_TAGGED = re.compile(
+_NO_DIGITS = late_pattern(r"\D+")
+_WORD = late_pattern(r"\w")
+_TAGGED = late_pattern(
     r"<(?P<tag>[^\s<>/]+-\d{6,})>(?:\n(?P<lines>.*?)\n|(?P<words>[^\n]*?))</(?P=tag)>", re.DOTALL
 )
 

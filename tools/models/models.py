@@ -17,14 +17,14 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, TypeAlias, cast
 from uuid import uuid4
 
 from ...errors import ConfigError, ToolError
 from ...plans.expressions.data_spans import NO_DATA, PromptData
 from ...plans.format.property_order import arranged
-from ...plans.immutable import immutable, record
+from ...plans.immutable import frozen, immutable, record
 from ...plans.program.program import AgentTurns
 from ...plans.reports.nearest import did_you_mean, listing
 from ...plans.values import Json, NotJson, canonical, digest, parse
@@ -74,7 +74,7 @@ _PROCESS = uuid4().hex
 Spec: TypeAlias = ModelSpec
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModelRequest:
     """A request to a model, before its alias is resolved.
 
@@ -113,7 +113,7 @@ class ModelRequest:
         return answer if self.finish is None else self.finish(answer)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModelReply:
     """A valid answer, the cost of all requests for it, and the model that gave it.
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from functools import cache
@@ -25,13 +24,14 @@ from typing import Annotated, Literal, TypeAlias, cast
 from pydantic import BaseModel, Field, ValidationError
 
 from ...errors import UNPRICED, ConfigError, InputRejected
+from ...lazy_imports import late_pattern
 from ...plans.immutable import immutable
 from .endpoint import Endpoint
 
 FORMAT = 1
 TOKENS_A_PRICE = 1_000_000
 
-_DATED = re.compile(r"-\d{4}-\d{2}-\d{2}$|-\d{8}$|-\d{4}$")
+_DATED = late_pattern(r"-\d{4}-\d{2}-\d{2}$|-\d{8}$|-\d{4}$")
 _Amount: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 PricesSource: TypeAlias = "Prices | Mapping[str, object] | str | os.PathLike[str] | None"

@@ -6,10 +6,10 @@ through. `$${` is `${`. Pure.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 from ...errors import ConfigError
+from ...lazy_imports import late_pattern
 from ...plans.checker.ask import read_example
 from ...plans.format.property_order import text_in_order
 from ...plans.immutable import immutable
@@ -18,8 +18,8 @@ from ...plans.values import Json
 from .completion import Message
 from .marks import Data, as_text, mark
 
-_HOLE = re.compile(r"\$\$\{|\$\{([^{}]*)\}")
-_BRACED = re.compile(r"(?<!\{)\{([A-Za-z_][A-Za-z0-9_.]*)\}(?!\})")
+_HOLE = late_pattern(r"\$\$\{|\$\{([^{}]*)\}")
+_BRACED = late_pattern(r"(?<!\{)\{([A-Za-z_][A-Za-z0-9_.]*)\}(?!\})")
 """What authors write who think of an f-string."""
 
 

@@ -16,12 +16,12 @@ Pure: knows no client.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
+from ...lazy_imports import late_pattern
 from ...plans.immutable import immutable
 from ...plans.values import Json, NotJson, canonical, parse
 from ..failures import writable
@@ -43,7 +43,7 @@ CALLS_MAX: Final = 64
 
 NAME_CHARACTERS_MAX: Final = 64
 
-_NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]")
+_NOT_IN_NAMES = late_pattern(r"[^a-zA-Z0-9_-]")
 
 _RULES: Final = """\
 You reach a goal by calling tools, with as few calls as it takes. You see what came of each call before you decide on the next one. Calls that only read and do

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from html import unescape
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
+from ...lazy_imports import late_pattern
 from ...plans.reports.visible import visible_line
 
 TITLE_CHARACTERS_MAX: Final = 100
@@ -26,8 +26,8 @@ READ_BYTES_MAX: Final = 64 * 1024
 LIKELY: Final = (200, 202, 203, 401, 403, 407, 511)
 """Statuses with which a page is that of a proxy or a login. With 404 and 5xx it is mostly the server's own: a wrong path, or a server that is down."""
 
-_TITLE: Final = re.compile(rb"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
-_LOGIN: Final = re.compile(
+_TITLE: Final = late_pattern(rb"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
+_LOGIN: Final = late_pattern(
     r"log-?in|sign-?in|sso\b|saml|oauth|/auth|authori[sz]e|captive|portal", re.IGNORECASE
 )
 
@@ -45,6 +45,8 @@ def page_fault(url: str, body: bytes) -> str:
         url: The address that sent the page; what stands behind its `?` is left out, since it may be a secret.
         body: The page.
     """
+    from html import unescape  # noqa: PLC0415  # its table of entities is read for such a page alone
+
     found = _TITLE.search(body[:READ_BYTES_MAX])
     title = "" if found is None else " ".join(unescape(found[1].decode("utf-8", "replace")).split())
     called = f" titled '{visible_line(title[:TITLE_CHARACTERS_MAX])}'" if title else " without a title"

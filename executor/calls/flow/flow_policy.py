@@ -156,10 +156,6 @@ class FlowPolicy:
         self._header = header
         self._terms: dict[str, _Terms] = {}
         self._passing: set[str] = set()  # tools of which every call passes that is given no secret
-        self._strict: ToolsetLock | None = None
-        self._program: Program | None = None
-        self._sources: Sources | None = None
-        self._known: KnownValues | None = None
 
     def find_intervention(  # noqa: C901, PLR0911, PLR0912  # the order of the questions is the rule
         self, command: Call, machine: Machine
@@ -173,6 +169,7 @@ class FlowPolicy:
                 return refusal
         if not isinstance(command, StartToolCall):
             return None
+        # The order of the questions is the rule: what stops a call for good comes first, then what a person can allow, then what is only recorded.
         terms = self._terms_of(command.tool)
         if terms.is_open:
             if not self._holds_private:
@@ -229,7 +226,7 @@ class FlowPolicy:
     @property
     def is_stricter(self) -> bool:
         """Whether more counts as untrusted now than when the program of the run was compiled."""
-        return self._strict_lock() is not self._header.lock or self._header.rules < WORLD_COUNTS_SINCE
+        return self._strict_lock is not self._header.lock or self._header.rules < WORLD_COUNTS_SINCE
 
     def rule(self, command: RuleApproval, machine: Machine) -> ApprovalRuled | CallFailed:
         """Return whether a person has to approve a call: it is labelled, or a policy or the approval rule of its tool says so.
@@ -260,7 +257,7 @@ class FlowPolicy:
         value = cast("dict[str, Json]", command.args.value)[ENDORSED]
         labels = ValueLabels()
         if self._labelled(iteration).arguments:
-            is_known = self._known_values().has(value, iteration)
+            is_known = self._known_values.has(value, iteration)
             labels = ValueLabels(self._names(iteration, ENDORSED), is_known)
         match policy.judge(value, labels):
             case "allow":
@@ -286,7 +283,7 @@ class FlowPolicy:
             if is_labelled:
                 fits = fits_of(terms.signatures, name, is_selected=name in labelled.selected)
                 sources = self._names(iteration, name) if terms.is_judged else (UNNAMED,)
-                labels = ValueLabels(sources, self._known_values().has(value, iteration), fits)
+                labels = ValueLabels(sources, self._known_values.has(value, iteration), fits)
             opinion = self._facilities.policies.judge(tool, name, value, labels)
             match opinion:
                 case Opinion("deny", rule):
@@ -355,7 +352,8 @@ class FlowPolicy:
     def _terms_of(self, name: str) -> _Terms:
         if (known := self._terms.get(name)) is not None:
             return known
-        # Of the tool now and the tool when the run was submitted, the stricter declaration counts.
+        # An edit of a tool must not widen what a run may do that was checked with the tool of before, and a run must not keep a permission that the
+        # tool has lost. So of the tool now and the tool when the run was submitted, the stricter declaration counts.
         now = self._facilities.tools.get(name)
         locked = self._header.lock.find(name)
         signature: Signature = locked or now
@@ -382,13 +380,12 @@ class FlowPolicy:
         )
         return made
 
+    @cached_property
     def _strict_lock(self) -> ToolsetLock:
-        """Return the lock of the run, in which the tools that are untrusted now count as untrusted."""
-        if self._strict is None:
-            lock = self._header.lock
-            untrusted = {name for name in lock.names if self._facilities.tools.get(name).trust == "untrusted"}
-            self._strict = lock.with_untrusted(untrusted)
-        return self._strict
+        """The lock of the run, in which the tools that are untrusted now count as untrusted."""
+        lock = self._header.lock
+        untrusted = {name for name in lock.names if self._facilities.tools.get(name).trust == "untrusted"}
+        return lock.with_untrusted(untrusted)
 
     # --- labels
 
@@ -409,23 +406,26 @@ class FlowPolicy:
         """Return the code of a call's step, with all labels; for a call of an agent, or in a sub-plan of `plan_for`, that may be the outer step's."""
         if not self.is_stricter:
             return iteration.item.node.code
-        # A tool became untrusted after the run was submitted, or the run began when fewer things counted, so the labels that were compiled into
-        # the program are too few. The plan is compiled again with the stricter lock, and the step is found in it by its position.
-        if self._program is None:
-            header = self._header
-            self._program = program_of(
-                _plan(header),
-                self._strict_lock(),
-                header.plans,
-                header.language,
-                controlled=header.controlled,
-                written=header.written,
-            )
-        program = self._program
+        program = self._strict_program
         *outer, last = trail_of(iteration)
         for position in outer:
             program = cast("RunPlan", program.steps[position].action).program
         return program.steps[last]
+
+    @cached_property
+    def _strict_program(self) -> Program:
+        """The plan, compiled with the stricter lock; a step is found in it by its position."""
+        # A tool became untrusted after the run was submitted, or the run began when fewer things counted, so the labels that were compiled into
+        # the program of the run are too few.
+        header = self._header
+        return program_of(
+            _plan(header),
+            self._strict_lock,
+            header.plans,
+            header.language,
+            controlled=header.controlled,
+            written=header.written,
+        )
 
     def _source(self, iteration: Iteration, argument: str) -> tuple[str, ...]:
         """Return the paths of the steps through which untrusted data reaches an argument, from its source on; empty: none is known."""
@@ -440,17 +440,18 @@ class FlowPolicy:
 
     def _found(self, iteration: Iteration, argument: str) -> Sequence[Source]:
         """Return the untrusted sources of an argument, the nearest first."""
-        from ....plans.checker.flow.sources import Sources  # noqa: PLC0415  # only refusals and policies of the user need it
-
-        if self._sources is None:
-            header = self._header
-            self._sources = Sources(_plan(header), self._strict_lock(), header.plans, header.written)
         return self._sources.of_argument(tuple(trail_of(iteration)), argument).sources
 
+    @cached_property
+    def _sources(self) -> Sources:
+        from ....plans.checker.flow.sources import Sources  # noqa: PLC0415  # only refusals and policies of the user need it
+
+        header = self._header
+        return Sources(_plan(header), self._strict_lock, header.plans, header.written)
+
+    @cached_property
     def _known_values(self) -> KnownValues:
-        if self._known is None:
-            self._known = KnownValues(self._header, self._strict_lock(), self._code_of)
-        return self._known
+        return KnownValues(self._header, self._strict_lock, self._code_of)
 
 
 def _denial(command: StartToolCall, judgement: _Judgement) -> CallFailed:

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast, get_args
 
 from ....errors import ConfigError
 from ....plans.checker.flow.labels import is_untrusted
 from ....plans.checker.flow.selection import HARMLESS, OPTION, SELECTED, fitting_rule
-from ....plans.immutable import immutable
+from ....plans.immutable import frozen, immutable
 from ....plans.plan import ToolStep
 from ....plans.program.program import CallTool, RunAgent, RunPlanned
 from ....plans.signature import Effect, Signature
@@ -40,7 +39,7 @@ KNOWN_BYTES_MAX: Final = (
 )  # of trusted results that are searched; values past that are not known
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ValueLabels:
     """What a policy knows about the value of an argument.
 
@@ -61,7 +60,7 @@ class ValueLabels:
         return bool(self.sources)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Policy:
     """A rule about an argument of a tool.
 
@@ -189,7 +188,13 @@ class Policies:
                 raise ConfigError(f"policies: expected a list of Policy, found {policy!r}")
 
     def rule_for(self, tool: str, argument: str, fits: str | None) -> str | None:
-        """Return the name of the rule that admits untrusted data at an argument, or decides about it; the `FlowRules` of a check."""
+        """Return the name of the rule that admits untrusted data at an argument, or decides about it; the `FlowRules` of a check.
+
+        Args:
+            tool: Name of the tool.
+            argument: Name of the argument.
+            fits: The default rule that the argument fits; `None`: none.
+        """
         deciding = next((policy.name for policy in self._given if policy.is_about(tool, argument)), None)
         return deciding or (fits if self._has_defaults else None)
 
@@ -221,7 +226,15 @@ class Policies:
         return any(fnmatchcase(tool, policy.tool) for policy in self._given)
 
     def judge(self, tool: str, argument: str, value: Json, labels: ValueLabels) -> Opinion | None:
-        """Return the opinion about an argument; `None`: nobody has one."""
+        """Return the opinion about an argument; `None`: nobody has one.
+
+        Args:
+            tool: Name of the tool.
+            argument: Name of the argument.
+            value: Its value in this call.
+            labels: What is known of the value.
+        """
+        # All policies are asked, also after the first opinion: a later one may be stricter, and the order in which a user writes them decides nothing.
         found: dict[Verdict, str] = {}
         for policy in self._given:
             if policy.is_about(tool, argument) and (verdict := policy.judge(value, labels)) is not None:
@@ -286,6 +299,7 @@ class KnownValues:
         self._code_of = code_of
         self._task = _trusted_words(header)
         self._words: dict[str, bool] = {}
+        # By canonical bytes, so that equal values are one entry whatever their Python types; made when the first labelled call asks.
         self._given: set[bytes] | None = None
         self._results: dict[str, frozenset[bytes]] = {}
 

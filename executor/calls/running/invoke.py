@@ -137,6 +137,7 @@ def begin_call(
         watch: Is told when the call has the event loop.
         owner: The call, for the watch.
     """
+    # A tool may fork. The child process, which comes back here too, must not go on as a second engine, so forks are counted around every call.
     forks = Forks.count
     watch.number += 1
     watch.has_loop = owner
@@ -194,6 +195,7 @@ async def finish_call(
     Raises:
         asyncio.CancelledError: The call was stopped.
     """
+    # Only now: a call that never waits can't be ended by a timer, and needs none.
     limit = _Limit(begun.began, timeout_s, begun.watch, begun.owner) if timeout_s is not None else None
     try:
         try:
@@ -215,6 +217,7 @@ async def finish_call(
             if limit is not None:
                 limit.close()
     except BaseException as error:  # as above
+        # The limit first: its cancel looks like one of the engine, which would be raised.
         if limit is not None and limit.is_reached():
             return _outcome_of(tool, TimeoutError(), timeout_s)
         if isinstance(error, asyncio.CancelledError) and is_cancelled():
@@ -258,6 +261,7 @@ class _Limit:
         self._timer = self._task.get_loop().call_later(began + limit_s - time.monotonic(), self._pass)
 
     def _pass(self) -> None:
+        # A call that another one kept from running gets that time back, so the timer is set again until the call has had all of its own.
         left_s = time_left(
             self._began, self._limit_s, lambda since: self._watch.blocked_s(since, self._owner)
         )
@@ -273,6 +277,7 @@ class _Limit:
 
     def is_reached(self) -> bool:
         """Whether the call has ended because of its limit, and of nobody's cancel; its own cancel is taken back."""
+        # More cancels than before mean that somebody else has cancelled the task, too, and that goes before the limit.
         return self.has_passed and self._task.uncancel() <= self._before
 
     def forget_cancels(self) -> None:
@@ -365,6 +370,7 @@ async def _result_in_thread(
     done = await _in_thread(tool, call, context, threads, where)
     if not isinstance(done, _Begun):
         return done
+    # The coroutine belongs on the loop of the engine: what it awaits may be bound to that.
     result = await (await_in_task if is_limited else await_stoppable)(done.work, warn)
     if tool.guard:
         return cast("Outcome", await threads.call(lambda: _accept(tool, result, args, given)))
@@ -493,6 +499,7 @@ def _accept(
         args: The bound arguments, for guards that compare the two.
         given: The arguments with their parsed form, as for `call_tool`: a large text of theirs that is returned is known already.
     """
+    # A large text that a tool hands on is not written and hashed again: the arguments have its bytes and its digest.
     known = given.find_text(result) if given is not None and type(result) is str else None
     try:
         data, mismatch = tool.accept(result, None if known is None else known.data)

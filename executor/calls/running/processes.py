@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from typing import Any, Final
 
 import orjson
 
+from ....lazy_imports import late_pattern
 from ....plans.signature import Effect
 from ....tools import Context, Tool
 from ..artifacts import CallBlobs
@@ -49,7 +49,7 @@ START_S: Final = 60.0  # time for Python to start and to import the tool's modul
 LOOK_S: Final = 0.2  # how often the engine looks whether a silent child lives: a dead child may have left its pipe to a fork
 END_S: Final = 5.0  # time for a killed process to end
 ENV_ENV: Final = "FIRMPLAN_PROCESS_ENV"  # further variables that children inherit, comma separated
-_INHERITED: Final = re.compile(
+_INHERITED: Final = late_pattern(
     "PATH|HOME|USER|LOGNAME|SHELL|TERM|TZ|TMPDIR|TEMP|TMP|LANG|LANGUAGE|LC_.*|XDG_.*|LD_.*|DYLD_.*|PYTHON.*|VIRTUAL_ENV|CONDA_PREFIX"
     "|SSL_CERT_FILE|SSL_CERT_DIR|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|(?i:https?_proxy|all_proxy|no_proxy)"
     "|COVERAGE_PROCESS_.*|FIRMPLAN_LOG|FIRMPLAN_PROCESS_.*"

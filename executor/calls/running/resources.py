@@ -80,7 +80,9 @@ class OpenResources:
     def __init__(self, replaced: Mapping[Any, object] | None = None) -> None:
         self.replaced = dict(replaced or {})
         self._kept: dict[Resource[Any], _Kept] = {}
-        self._in_order: list[_Kept] = []
+        self._in_order: list[
+            _Kept
+        ] = []  # as they were opened; what needs another comes after it, and is closed before it
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
         self.context_for: Callable[[Resource[Any]], Context] = resource_context
@@ -180,6 +182,7 @@ class OpenResources:
     async def _keep(self, kept: _Kept) -> None:
         """Open a resource, wait until it is to be closed, and close it: all in one task."""
         resource = kept.resource
+        # One task for all of its life: a context manager may hold a cancel scope or a task group, which has to be left by the task that entered it.
         try:
             needs = {name: await self.open(each) for name, each in resource.needs.items()}
             if resource.context is not None:
@@ -190,7 +193,7 @@ class OpenResources:
                 await kept.closing.wait()
         except BaseException as fault:  # a resource may raise anything
             if not kept.opened.done():
-                self._kept.pop(resource, None)
+                self._kept.pop(resource, None)  # the next use tries again
                 if isinstance(fault, asyncio.CancelledError):
                     kept.opened.cancel()
                     raise
@@ -273,6 +276,7 @@ async def _entered(resource: Resource[Any], needs: Mapping[str, Any]) -> AsyncGe
         async with resource(**needs) as value:
             yield value
         return
+    # Not a thread of the pool: some libraries, such as sqlite3, allow their objects only on the thread that made them.
     thread = ToolThread.started()
     pool = ThreadPool([thread])
     try:
