@@ -13,7 +13,7 @@ The tree is plain state: the machine moves it, and nothing here decides about a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NewType, TypeAlias, cast
@@ -33,7 +33,7 @@ from ..plans.program.program import (
     Program,
     StepCode,
 )
-from ..plans.reports.errors import SKIPPED, EvaluationError, RefersToSkipped, Skipped
+from ..plans.reports.errors import SKIPPED, EvaluationError, LocalProblem, RefersToSkipped, Skipped
 from ..plans.types.integers import with_integers
 from ..plans.types.validate import value_problems
 from ..plans.values import Json, digest_of_pieces, shared_copy, spelled_in_pieces
@@ -574,11 +574,15 @@ def shown_to_person(action: AskPerson, call: CanonicalValue) -> CanonicalValue:
         return call
     given = cast("dict[str, Json]", call.value)
     if faults := value_problems(given[ENDORSED], action.returns):
-        told = "; ".join(
-            f"{fault.inner}: {fault.message}" if fault.inner else fault.message for fault in faults
+        raise EvaluationError(
+            "bad-value", f"the value does not fit the schema in `returns`: {told_places(faults)}"
         )
-        raise EvaluationError("bad-value", f"the value does not fit the schema in `returns`: {told}")
     return call
+
+
+def told_places(faults: Iterable[LocalProblem]) -> str:
+    """Return the problems of a value as one text, each with its place. Journals hold the text, so it never changes."""
+    return "; ".join(f"{fault.inner}: {fault.message}" if fault.inner else fault.message for fault in faults)
 
 
 def evaluate_bool(formula: Formula, scope: Mapping[str, Json | Skipped], where: str) -> bool:

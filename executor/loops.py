@@ -41,7 +41,7 @@ from ..plans.types.validate import value_problems
 from ..plans.values import Json, canonical
 from .budget import amount_of
 from .canonical_value import CanonicalValue
-from .execution_tree import Failure, Frame, Item, Iteration, Node, policies_of
+from .execution_tree import Failure, Frame, Item, Iteration, Node, policies_of, told_places
 from .policy import CallPolicy
 from .states import State
 
@@ -488,9 +488,7 @@ class PlanningLoop:
         faults = value_problems(output, self.planned.returns)
         if not faults:
             return None
-        told = "; ".join(
-            f"{fault.inner}: {fault.message}" if fault.inner else fault.message for fault in faults
-        )
+        told = told_places(faults)
         return Failure(
             "bad-output", f"the output of the sub-plan does not fit the schema in `returns`: {told}"
         )

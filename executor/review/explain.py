@@ -29,7 +29,7 @@ from ..runs.archive import Archive
 from ..runs.request import step_of
 from ..runs.run import iterations_of, report_json
 from ..states import TERMINAL, Reason, State
-from ..stores.store import CallRecord, Reusable, Store
+from ..stores.store import CallRecord, Reusable, RunRow, Store
 from .key_changes import KeyChange, key_changes
 
 if TYPE_CHECKING:
@@ -64,9 +64,7 @@ async def explain_all(store: Store, archive: Archive, run_id: str) -> list[Expla
 
 async def _look(store: Store, archive: Archive, run_id: str) -> _View:
     row = await archive.flushed_row(run_id)
-    machine = await archive.machine(row)
-    header = Header.from_dict(row.header)
-    return _View(store, run_id, header, row.parent, machine, await load_entries(store, row))
+    return _View(store, row, await archive.machine(row), await load_entries(store, row))
 
 
 class _View:
@@ -75,22 +73,14 @@ class _View:
     The journal says what happened; the store (`Evidence`) says what the keys of the calls were made from. The two are joined here.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        run_id: str,
-        header: Header,
-        parent: str | None,
-        machine: Machine,
-        entries: Sequence[Entry],
-    ) -> None:
+    def __init__(self, store: Store, row: RunRow, machine: Machine, entries: Sequence[Entry]) -> None:
         self._store = store
-        self._run_id = run_id
-        self._header = header
-        self._parent = parent
-        is_replay = parent is not None and header.fork is None
+        self._run_id = row.id
+        self._header = Header.from_dict(row.header)
+        self._parent = row.parent
         # A kept replay has made no calls: the store knows them under the id of its parent.
-        self._caller = parent if parent is not None and is_replay else run_id
+        is_replay = row.parent is not None and self._header.fork is None
+        self._caller = row.parent if row.parent is not None and is_replay else row.id
         self._machine = machine
         self.parts: dict[str, Iteration] = {part.path: part for part in walk(machine.root)}
         self._evidence = Evidence({}, {}, {}, {})

@@ -22,7 +22,7 @@ from .bisect import Bisection, changed_pairs, places_of
 from .compare import compare
 from .explain import Explanation, explain, explain_all
 from .model_calls import RecordedModelCalls, model_calls
-from .recall import recall
+from .recall import Recall, recall
 from .run_diff import RunDiff
 from .shadow import shadow
 from .shadow_report import ShadowReport, findings
@@ -72,8 +72,7 @@ class Review:
 
     async def diff(self, a: str, b: str) -> RunDiff:
         """Return what differs between two runs. Raises: RunNotFound, InputRejected: one has no plan."""
-        one, other = await self._archive.flushed_row(a), await self._archive.flushed_row(b)
-        return compare(await recall(self._store, one), await recall(self._store, other))
+        return compare(await self._recall(a), await self._recall(b))
 
     async def bisect(self, run_ids: Sequence[str], *, step: str | None, output: str) -> Bisection:
         """Return where an output changed in a line of runs. Raises: RunNotFound, InputRejected: one has no plan, or no place."""
@@ -84,17 +83,16 @@ class Review:
 
     async def shadow(self, run_id: str, model: Spec | None, header: Header | None) -> ShadowReport:
         """Return what another model, or another plan, would have changed. Raises: RunNotFound, InputRejected, ConfigError."""
-        recalled = await recall(self._store, await self._archive.flushed_row(run_id))
-        return findings(await shadow(self._facilities, recalled, header, model))
+        return findings(await shadow(self._facilities, await self._recall(run_id), header, model))
 
     async def model_calls(self, run_id: str) -> RecordedModelCalls:
         """Return what the model steps of a run asked, and the accepted answers. Raises: RunNotFound, InputRejected: no plan."""
-        return model_calls(
-            await recall(self._store, await self._archive.flushed_row(run_id)), self._facilities
-        )
+        return model_calls(await self._recall(run_id), self._facilities)
 
     async def verify(self, run_id: str) -> Verification:
         """Return which pure tools of a run give the same results again. Raises: RunNotFound, InputRejected: no plan."""
-        return await verify(
-            self._facilities, await recall(self._store, await self._archive.flushed_row(run_id))
-        )
+        return await verify(self._facilities, await self._recall(run_id))
+
+    async def _recall(self, run_id: str) -> Recall:
+        """Return a run with the arguments of its calls, up to its newest record. Raises: RunNotFound, InputRejected: it has no plan."""
+        return await recall(self._store, await self._archive.flushed_row(run_id))

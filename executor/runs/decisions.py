@@ -205,18 +205,18 @@ class Asked:
     def expect_may_approve(self, by: str) -> None:
         """Raise `InputRejected` if this person has submitted the run, or decided what it does, and may not approve its calls."""
         submitter = Header.from_dict(self.row.header).submitter
-        if submitter is not None and by in submitter.others:
-            raise InputRejected(
-                f"expected another person than '{by}', who changed the plan of the schedule of run {self.row.id} after the schedule was saved, "
-                f"and may not approve its calls; '{by}' may deny them or cancel the run",
-                code=OWN_RUN,
-            )
-        if submitter is not None and not submitter.may_approve and submitter.name == by:
-            raise InputRejected(
-                f"expected another person than '{by}', who submitted run {self.row.id} and may not approve its calls; '{by}' may deny them "
-                "or cancel the run",
-                code=OWN_RUN,
-            )
+        if submitter is None:
+            return
+        if by in submitter.others:
+            did = f"changed the plan of the schedule of run {self.row.id} after the schedule was saved,"
+        elif submitter.name == by and not submitter.may_approve:
+            did = f"submitted run {self.row.id}"
+        else:
+            return
+        raise InputRejected(
+            f"expected another person than '{by}', who {did} and may not approve its calls; '{by}' may deny them or cancel the run",
+            code=OWN_RUN,
+        )
 
     def lock_of(self, iteration: Iteration) -> ToolLock | None:
         """Return the tool of a leaf from the header of the run: the process in which a person decides may not have the tool."""

@@ -522,17 +522,6 @@ SERVER_MIN: Final = 130000  # as the server counts: 13.0
 _MAKING: Final = 0x6669726D706C616E  # "firmplan": whoever makes tables holds the lock of this number
 # Tables that were added to the format after stores of it were made: a store without them gets them.
 ADDED: Final = tuple(f"firmplan_{name}" for name in ADDED_EVERYWHERE)
-# The same; without them a store is only slower.
-ADDED_INDEXES: Final = (
-    "firmplan_runs_by_status",
-    "firmplan_runs_of_tenant",
-    "firmplan_runs_of_tenant_by_status",
-    "firmplan_schedule_fires_due",
-    "firmplan_webhook_deliveries_due",
-    "firmplan_webhook_deliveries_by_age",
-    "firmplan_due_runs_by_time",
-    "firmplan_run_plans_by_digest",
-)
 # Columns of `firmplan_runs` that were added in the same way, each with its type.
 ADDED_COLUMNS: Final[Mapping[str, LiteralString]] = {
     "tenant": "text COLLATE \"C\" NOT NULL DEFAULT ''",
@@ -574,10 +563,10 @@ def bring_up(db: Connection, name: str) -> None:
     for column, kind in ADDED_COLUMNS.items():
         if not rows(db, _HAS_COLUMN, (column,)):
             _add_column(db, name, column, kind)
-    if _missing(db, ADDED_INDEXES):
-        # Another user has made the tables, or the server takes no writes.
+    if missing := _missing(db, re.findall(r"CREATE INDEX (\w+)", _statements())):
+        # Another user has made the tables, or the server takes no writes. Without an index a store is only slower.
         with suppress(psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction):
-            _add(db, "INDEX", ADDED_INDEXES)
+            _add(db, "INDEX", missing)
 
 
 def find_format(db: Connection) -> int | None:

@@ -1136,12 +1136,5 @@ class PlanUseCounts:
         for name, template, outcome, count in await self._store.count_uses():
             if plans.get(name) == template:
                 found[name][outcome] = count
-        return {
-            name: PlanUses(
-                counts.get("answered", 0),
-                counts.get("check", 0),
-                counts.get("model", 0),
-                counts.get("run", 0),
-            )
-            for name, counts in found.items()
-        }
+        outcomes = ("answered", "check", "model", "run")
+        return {name: PlanUses(*(counts.get(each, 0) for each in outcomes)) for name, counts in found.items()}
