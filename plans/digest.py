@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel
 
@@ -26,6 +26,7 @@ from .plan import AskPersonStep, Fallback, Plan, Step, StepKeys
 from .values import Digest, Json, canonical, digest
 
 if TYPE_CHECKING:
+    from .checker.templates import Template
     from .plan import InnerPlan
 
 
@@ -78,29 +79,34 @@ def _given(optional: Mapping[str, Json]) -> dict[str, Json]:
 
 def _action(step: Step) -> dict[str, Json]:
     """Return the keys of a step's action."""
-    spelled = {TEMPLATE_PLACES[name]: template.canonical for name, template in step.templates.items()}
-    made = _fields(step, (), spelled)
+    made = _fields(step, step.templates)
     # A duration has many spellings, and one length.
     return made | {"expires": step.expires_s} if isinstance(step, AskPersonStep) and step.expires_s else made
 
 
-def _fields(
-    of: BaseModel, place: tuple[str, ...], spelled: Mapping[tuple[str, ...], Json]
-) -> dict[str, Json]:
-    """Return a part of a step with its defaults: templates in canonical spelling; a null that is no template stands for absence, and is left out."""
+def _fields(of: BaseModel, templates: Mapping[str, Template], around: str = "") -> dict[str, Json]:
+    """Return a part of a step with its defaults: templates in canonical spelling; a null that is no template stands for absence, and is left out.
+
+    Args:
+        of: The step, or a part of its action.
+        templates: The templates of the step.
+        around: The key of the part in the step; empty for the step itself.
+    """
     made: dict[str, Json] = {}
-    for name in _keys_of(type(of)):
-        at, value = (*place, name), getattr(of, name)
-        if at in spelled:
-            made[name] = spelled[at]
+    for name, template in _keys_of(type(of), around):
+        value: Any = getattr(of, name)
+        if template in templates:
+            made[name] = templates[template].canonical
         elif isinstance(value, BaseModel):
-            made[name] = _fields(value, at, spelled)
+            made[name] = _fields(value, templates, name)
         elif value is not None:
             made[name] = list(cast("tuple[Json, ...]", value)) if isinstance(value, tuple) else value
     return made
 
 
 @cache
-def _keys_of(kind: type[BaseModel]) -> tuple[str, ...]:
-    """Return the keys of a model, without those that every step has."""
-    return tuple(name for name in kind.model_fields if name not in StepKeys.model_fields)
+def _keys_of(kind: type[BaseModel], around: str) -> tuple[tuple[str, str], ...]:
+    """Return the keys of a model but those that every step has, each with the template that may stand there; empty: none."""
+    places = {place: template for template, place in TEMPLATE_PLACES.items()}
+    names = [name for name in kind.model_fields if name not in StepKeys.model_fields]
+    return tuple((name, places.get((around, name) if around else (name,), "")) for name in names)

@@ -145,7 +145,13 @@ def fit_value(
 
 
 def too_large(name: str, size: int, bytes_max: int) -> Problem:
-    """Return the problem of an input whose value is too large."""
+    """Return the problem of an input whose value is too large.
+
+    Args:
+        name: The input.
+        size: Bytes of its value as canonical JSON.
+        bytes_max: The most that it may have.
+    """
     mib = 1024 * 1024
     message = f"input '{name}': expected at most {bytes_max / mib:g} MiB of JSON, found {size / mib:.1f} MiB"
     hint = "keep bytes with save_artifact and hand over the Artifact, or have a tool read them"

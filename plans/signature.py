@@ -299,5 +299,11 @@ def models_asked_by(tool: Signature) -> Sequence[str]:
 
 
 def is_place(places: Collection[str], tool: str, argument: str | None) -> bool:
-    """Whether a secret with these places may stand at an argument of a tool, or be read inside the tool (`None`)."""
+    """Whether a secret with these places may stand at an argument of a tool, or be read inside the tool (`None`).
+
+    Args:
+        places: The places of the secret.
+        tool: The tool.
+        argument: The argument; `None`: the inside of the tool.
+    """
     return not places or tool in places or (argument is not None and f"{tool}.{argument}" in places)

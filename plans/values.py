@@ -40,12 +40,10 @@ _TOO_LARGE = f"more than {NODES_MAX} values in one value"
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 LARGE_BYTES: Final = 64 * 1024  # from here on a copy or a look too many is felt
-EXACT_BYTES_MIN: Final = (
-    16 * 1024 * 1024
-)  # from here on two copies of the bytes must not be in memory, not even for a moment
-SHARED_BYTES_MIN: Final = (
-    4096  # for each part of a large value: then copying its parts one by one costs less than parsing
-)
+EXACT_BYTES_MIN: Final = 16 * 1024 * 1024
+"""From here on two copies of the bytes must not be in memory, not even for a moment."""
+SHARED_BYTES_MIN: Final = 4096
+"""For each part of a large value: then copying its parts one by one costs less than parsing."""
 PIECE_LENGTH: Final = 256 * 1024  # characters
 _SORTED_LINE: Final = orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
 
@@ -170,6 +168,7 @@ def _is_large_text(value: Json) -> bool:
 
 def is_spelled(text: str, data: bytes) -> bool:
     """Whether some bytes are the canonical bytes of a text, without making the canonical bytes."""
+    # Piece by piece, so that no second copy of a large text is in memory.
     at = 1
     for piece in _pieces(text):
         if not data.startswith(piece, at):
@@ -221,6 +220,7 @@ def parse(data: bytes | str) -> Json:
     try:
         text = data if isinstance(data, str) else data.decode()
         surrogates = _has_surrogates(text)
+        # The parser comes to each number anyhow, and notes on the way whether the careful walk is needed.
         numbers = _Numbers()
         value = json.loads(
             text,
@@ -430,9 +430,8 @@ def _text(value: str, path: str) -> str:
             value.encode()
         except UnicodeEncodeError as error:
             raise NotJson(f"text with a lone surrogate at character {error.start}", path) from None
-    return (
-        value if type(value) is str else str.__str__(value)
-    )  # a subclass, such as a `StrEnum`, may have a `__str__` of its own
+    # A subclass, such as a `StrEnum`, may have a `__str__` of its own.
+    return value if type(value) is str else str.__str__(value)
 
 
 def _integer(value: int, path: str) -> int:

@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypedDict, Unpack, ca
 from typing_extensions import ParamSpec, TypeVar
 
 from ...errors import ConfigError, PlanRejected
-from ..checker.names import derived_id
+from ..checker.names import derived_id, numbered
 from ..plan import PERSON, Plan
 from ..reports.paths import key
-from ..signature import Signature, Signatures
+from ..signature import Signature, Signatures, properties_of
 from ..types.definitions import rewritten
 from ..values import Json
 from .reference import (
@@ -165,9 +165,8 @@ class PlanBuilder(Generic[Out]):
         self._output: Any = _UNSET
         self._returns: Any = _UNSET if returns is None else _schema_of_annotation(returns)
         self._tools: dict[str, Signature] = {}
-        self._sources: dict[
-            str, str
-        ] = {}  # the start of a problem's path -> the line of Python that built this part
+        # The start of a problem's path -> the line of Python that built this part.
+        self._sources: dict[str, str] = {}
 
     @classmethod
     def of(cls, plan: Plan, toolset: Sequence[Signature] = ()) -> PlanBuilder[Any]:
@@ -403,12 +402,16 @@ class PlanBuilder(Generic[Out]):
             id: The step's id.
             options: As for `call`.
         """
-        ask: dict[str, Any] = {"prompt": in_plan(prompt)}
-        if returns is not _UNSET:
-            ask["returns"] = _schema_of_annotation(returns)
-        given = {"model": model, "temperature": temperature, "max_tokens": max_tokens, "guard": list(guard)}
-        given |= {"system": in_plan(system), "examples": in_plan(examples)}
-        ask |= {key: value for key, value in given.items() if value not in (None, [])}
+        ask = _some(
+            prompt=in_plan(prompt),
+            returns=_schema_if_given(returns),
+            model=model,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            guard=list(guard) or None,
+            system=in_plan(system),
+            examples=in_plan(examples) or None,
+        )
         return self._add(id, "answer", {"ask": ask}, _option_keys(**options))
 
     @overload
@@ -444,13 +447,13 @@ class PlanBuilder(Generic[Out]):
             id: The step's id.
             options: As for `call`.
         """
-        agent: dict[str, Any] = {"goal": in_plan(goal), "tools": [self._noted(tool) for tool in tools]}
-        if returns is not _UNSET:
-            agent["returns"] = _schema_of_annotation(returns)
-        if max_steps is not None:
-            agent["max_steps"] = max_steps
-        if budget:
-            agent["budget"] = dict(budget)
+        agent = _some(
+            goal=in_plan(goal),
+            tools=[self._noted(tool) for tool in tools],
+            returns=_schema_if_given(returns),
+            max_steps=max_steps,
+            budget=dict(budget) if budget else None,
+        )
         return self._add(id, "agent", {"agent": agent}, _option_keys(**options))
 
     @overload
@@ -486,13 +489,13 @@ class PlanBuilder(Generic[Out]):
             id: The step's id.
             options: As for `call`.
         """
-        step: dict[str, Any] = {"plan_for": words, "tools": [self._noted(tool) for tool in tools]}
-        if given:
-            step["given"] = {name: in_plan(value) for name, value in given.items()}
-        if returns is not _UNSET:
-            step["returns"] = _schema_of_annotation(returns)
-        if max_steps is not None:
-            step["max_steps"] = max_steps
+        step = _some(
+            plan_for=words,
+            tools=[self._noted(tool) for tool in tools],
+            given=in_plan(given) if given else None,
+            returns=_schema_if_given(returns),
+            max_steps=max_steps,
+        )
         return self._add(id, "planned", step, _option_keys(**options))
 
     @overload
@@ -532,11 +535,7 @@ class PlanBuilder(Generic[Out]):
             id: The step's id.
             options: As for `call`.
         """
-        step: dict[str, Any] = {"ask_person": in_plan(question)}
-        if returns is not _UNSET:
-            step["returns"] = _schema_of_annotation(returns)
-        if expires is not None:
-            step["expires"] = expires
+        step = _some(ask_person=in_plan(question), returns=_schema_if_given(returns), expires=expires)
         return self._add(id, "answer", step, _option_keys(**options))
 
     def wait(
@@ -790,12 +789,13 @@ class PlanBuilder(Generic[Out]):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON, unchecked."""
-        named = {"task": self.task, "description": self.description, "deadline": self.deadline}
-        made: dict[str, Any] = {"firmplan": 1} | {
-            key: text for key, text in named.items() if text is not None
-        }
-        if self._left_out:
-            made["left_out"] = list(self._left_out)
+        made = _some(
+            firmplan=1,
+            task=self.task,
+            description=self.description,
+            deadline=self.deadline,
+            left_out=list(self._left_out) or None,
+        )
         plans = {**self._plans, **{name: inner._body() for name, inner in self._inner.items()}}  # noqa: SLF001  # same class
         body = self._body()
         return (
@@ -918,13 +918,7 @@ class PlanBuilder(Generic[Out]):
         return None if schema is None else Known(schema, self._types, is_list="for_each" in step)
 
     def _free(self, wanted: str) -> str:
-        taken = {step["id"] for step in self._steps}
-        base = derived_id(wanted)
-        free, number = base, 1
-        while free in taken:
-            number += 1
-            free = f"{base}_{number}"
-        return free
+        return numbered(derived_id(wanted), {step["id"] for step in self._steps})
 
 
 def _line_of_caller() -> str:
@@ -946,18 +940,21 @@ def _option_keys(  # noqa: PLR0913, PLR0917  # the keys of a step
     why: str | None = None,
 ) -> dict[str, Any]:
     """Return the given options as a plan holds them; an `until` that is a function stays one. The arguments are those of `PlanBuilder.call`."""
-    ids = _ids(after)
-    given = {
-        "for_each": in_plan(for_each),
-        "when": in_plan(when),
-        "after": ids or None,
-        "on_error": in_plan(on_error),
-        "repeat": _repeat(repeat),
-        "retries": retries,
-        "timeout": timeout,
-        "why": why,
-    }
-    return {key: value for key, value in given.items() if value is not None}
+    return _some(
+        for_each=in_plan(for_each),
+        when=in_plan(when),
+        after=_ids(after) or None,
+        on_error=in_plan(on_error),
+        repeat=_repeat(repeat),
+        retries=retries,
+        timeout=timeout,
+        why=why,
+    )
+
+
+def _some(**keys: Any) -> dict[str, Any]:
+    """Return the keys that have a value."""
+    return {key: value for key, value in keys.items() if value is not None}
 
 
 def _ids(after: After) -> list[str]:
@@ -992,7 +989,7 @@ def _by_name(tool: Callee, positional: tuple[object, ...]) -> dict[str, object]:
         raise ConfigError(
             f"expected arguments of the tool '{tool}' by name: only a tool itself knows the order of its parameters"
         )
-    names = list(cast("Mapping[str, object]", tool.parameters.get("properties", {})))
+    names = list(properties_of(tool.parameters))
     if len(positional) > len(names):
         raise ConfigError(
             f"expected at most {len(names)} arguments for the tool '{tool.name}', found {len(positional)}"
@@ -1045,6 +1042,10 @@ def _for_every(made: object, id_: str) -> Reference:
             f"expected the body of each(..) to return its step '{id_}', or a part of it, found {text!r}: compute with a second each(..)"
         )
     return Reference(f"[one{part} for one in {id_}]")
+
+
+def _schema_if_given(returns: object) -> dict[str, Any] | None:
+    return None if returns is _UNSET else _schema_of_annotation(returns)
 
 
 def _schema_of_annotation(annotation: object) -> dict[str, Any]:

@@ -145,7 +145,13 @@ class Bodies:
 
 
 def bodies_of(draft: Draft, plan: Plan, saved: SavedPlans | None) -> Bodies:
-    """Return every body that the plan may run. O(size of all of them)."""
+    """Return every body that the plan may run. O(size of all of them).
+
+    Args:
+        draft: The plan with its faults of shape: steps that are broken are not looked into.
+        plan: The plan.
+        saved: Saved plans by name or digest, or a function that finds them.
+    """
     found = Bodies(saved=() if saved is None or callable(saved) else tuple(saved))
     by_digest: dict[str, int] = {}
     _add_unit(found, plan, "", THE_PLAN, draft.broken)

@@ -109,7 +109,13 @@ class ProblemList:
             self.add(body, code, path + fault.inner, fault.message, fault.hint, at)
 
     def add_inferred(self, body: PlanBody, path: str, faults: Iterable[LocalProblem]) -> None:
-        """Add faults of expressions. Inference may have searched a nearest name for each, so each uses up one search."""
+        """Add faults of expressions. Inference may have searched a nearest name for each, so each uses up one search.
+
+        Args:
+            body: The body that has the template.
+            path: The place of the template.
+            faults: Their `inner` paths begin at the template.
+        """
         found = list(faults)
         self.suggestions_left -= len(found)
         self.add_local(body, path, found)

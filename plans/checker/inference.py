@@ -408,16 +408,13 @@ class _TypedBody:
 
     def _expect_tools_of(self, path: str, name: str, tool: Signature | None) -> None:
         """Report that there is no such tool, or none that its agent may call."""
-        if tool is None:
-            self._report_tool(path, name)
+        self._expect_tool(path, name)
         for called in called_by(tool):
             self._expect_tool(path, called)
 
     def _expect_tool(self, path: str, name: str) -> None:
-        if self.context.tools.find(name) is None:
-            self._report_tool(path, name)
-
-    def _report_tool(self, path: str, name: str) -> None:
+        if self.context.tools.find(name) is not None:
+            return
         names = self.context.tools.names
         if names:
             message = f"there is no tool '{short(name)}': expected one of {listing(names)}"

@@ -76,6 +76,7 @@ def _report_recursion(context: CheckContext) -> None:
     bodies = context.bodies
     for cycle in cycles(bodies.callees):
         body = bodies.every[cycle[0]]
+        # Reported at the first step that runs the next plan of the cycle.
         position = next(at for at, called in sorted(body.calls.items()) if called == cycle[1])
         names = [bodies.every[number].label for number in cycle]
         message = f"a plan runs itself: {' -> '.join(names)}"
@@ -116,6 +117,7 @@ def check_names(context: CheckContext, body: PlanBody) -> None:
         _check_name(context, body, f"{path}.id", "a step", step.id)
         for name in step.given if isinstance(step, PlanForStep) else ():
             _check_name(context, body, f"{path}.given{key(name)}", "a given value", name)
+        # References mean the first of two steps with one id, so the second is the one to rename.
         first = body.position[step.id]
         if first != position:
             message = f"the id '{step.id}' is taken by the step at {body.path(first)}"
@@ -168,6 +170,7 @@ def check_schemas(context: CheckContext, body: PlanBody) -> None:
         # A schema with an error says nothing of its default.
         if "default" in schema and all(problem.severity == "warning" for problem in of_schema):
             faults = value_problems(schema["default"], schema, body.types)
+            # Whatever is wrong with a default is wrong with its input.
             codes = {fault.code: "bad-input" for fault in faults}
             context.problems.add_local(body, f"{path}.default", faults, codes)
 

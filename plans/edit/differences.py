@@ -59,7 +59,13 @@ def differences(before: Json, after: Json) -> tuple[Difference, ...]:
 
 
 def differing(before: Json, after: Json, path: tuple[Part, ...] = ()) -> Iterator[Difference]:
-    """Yield every place in which two values differ, in order; `path` is their own place."""
+    """Yield every place in which two values differ, in order; `path` is their own place.
+
+    Args:
+        before: The first value.
+        after: The second value.
+        path: The place of both.
+    """
     if isinstance(before, dict) and isinstance(after, dict):
         for name in dict.fromkeys((*before, *after)):
             if name not in before:

@@ -270,9 +270,11 @@ def _apply(  # noqa: C901, PLR0912  # one case for each operation
 ) -> None:
     match operation:
         case SetTask():
+            # Only what was given is set: a new description leaves the task as it is.
             for part in sorted(operation.model_fields_set - {"op"}):
                 _put(raw, part, getattr(operation, part))
         case SetLeftOut():
+            # An empty list is written as an absent key, as in plans that leave nothing out.
             _put(raw, "left_out", list(operation.value) or None)
         case SetDeadline():
             _put(raw, "deadline", operation.value)
@@ -376,6 +378,7 @@ def _owned(value: object, key: str) -> Any:  # noqa: ANN401  # any JSON
 
 
 def _parts(at: str) -> tuple[Part, ...]:
+    # The dot or bracket at the beginning may be left out.
     parts = parts_of(at if at.startswith((".", "[", "$")) else f".{at}")
     if not parts:
         raise _PatchError(

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, cast
 from ..checker.templates import TEMPLATE_PLACES
 from ..expressions.nodes import Field, Index, Literal, Name, Node, walk
 from ..expressions.template import Expression, pieces_of
+from ..values import with_texts
 
 _Raw: TypeAlias = dict[str, Any]
 Span: TypeAlias = tuple[int, int, str]
@@ -74,26 +75,18 @@ def rename_input(body: _Raw, old: str, new: str) -> None:
 
 def _rewrite(body: _Raw, spans: Callable[[Node], Iterator[Span]], free: str | None) -> None:
     """Rewrite every template of a body; `free` is the new name, which must be free (bound by no loop) where it was put."""
+
+    def rewritten(text: str) -> str:
+        return _text(text, spans, free)
+
     if "output" in body:
-        body["output"] = _value(body["output"], spans, free)
+        body["output"] = with_texts(body["output"], rewritten)
     for step in cast("list[_Raw]", body["steps"]):
         for *way, last in TEMPLATE_PLACES.values():
             holder = step.get(way[0]) if way else step
             if isinstance(holder, dict) and last in holder:
                 found = cast("_Raw", holder)
-                found[last] = _value(found[last], spans, free)
-
-
-def _value(value: object, spans: Callable[[Node], Iterator[Span]], free: str | None) -> object:
-    match value:
-        case str():
-            return _text(value, spans, free)
-        case list():
-            return [_value(inner, spans, free) for inner in cast("list[object]", value)]
-        case dict():
-            return {name: _value(inner, spans, free) for name, inner in cast("_Raw", value).items()}
-        case _:
-            return value
+                found[last] = with_texts(found[last], rewritten)
 
 
 def _text(text: str, spans: Callable[[Node], Iterator[Span]], free: str | None) -> str:

@@ -24,7 +24,7 @@ def make_date(frame: Frame, value: Json, *more: Json) -> Json:
     """`date(x)` of ISO text, of a datetime or of a date; `date(year, month, day)`."""
     _begin(frame)
     if more:
-        return cast("Json", dates.make_date(*_integers("date(..)", [value, *more])))
+        return cast("Json", dates.make(date, *_integers("date(..)", [value, *more])))
     of: object = value
     if isinstance(of, datetime):
         return cast("Json", of.date())
@@ -37,7 +37,7 @@ def make_datetime(frame: Frame, value: Json, *more: Json) -> Json:
     """`datetime(x)` of ISO text or of a date; `datetime(x, zone)`, in a zone; `datetime(year, month, day, hour, ..)`."""
     _begin(frame)
     if len(more) > 1:
-        return cast("Json", dates.make_datetime(*_integers("datetime(..)", [value, *more])))
+        return cast("Json", dates.make(datetime, *_integers("datetime(..)", [value, *more])))
     of: object = value
     if isinstance(of, str):
         of = dates.read_datetime(of)
@@ -48,17 +48,21 @@ def make_datetime(frame: Frame, value: Json, *more: Json) -> Json:
 
 
 def make_timedelta(frame: Frame, *values: Json, **parts: Json) -> Json:
-    """`timedelta(days=1, hours=2)`; `timedelta(1)`, of days; `timedelta("P1DT2H")`, of ISO text."""
+    """`timedelta(days=1, hours=2)`; `timedelta(1)`, of days; `timedelta("P1DT2H")`, of ISO text.
+
+    Raises:
+        EvaluationError: The arguments are of other kinds, or there is no such duration.
+    """
     _begin(frame)
     for part in parts.values():
         if not is_number(part):
             raise type_problem("timedelta(..)", "numbers", part)
     numbers = cast("dict[str, float]", parts)
     if not values:
-        return cast("Json", dates.make_timedelta(**numbers))
+        return cast("Json", dates.make(timedelta, **numbers))
     (of,) = values
     if is_number(of) and "days" not in parts:
-        return cast("Json", dates.make_timedelta(days=cast("float", of), **numbers))
+        return cast("Json", dates.make(timedelta, days=cast("float", of), **numbers))
     if parts:
         raise EvaluationError("bad-value", "timedelta(..) takes either names such as days= or one value")
     if isinstance(of, str):

@@ -68,6 +68,7 @@ _DURATION = late_pattern(
 
 def read_datetime(text: str) -> datetime:
     """Return the datetime of an ISO text; that of a date is its midnight, without an offset. Raises: EvaluationError."""
+    # The length first, since an expression may hand in a text of any length.
     found = _DATETIME.fullmatch(text) if len(text) <= ISO_CHARACTERS_MAX else None
     try:
         if found is not None:
@@ -113,7 +114,8 @@ def read_timedelta(text: str) -> timedelta:
             "bad-value", f"{quoted(text)} is no duration; expected ISO text such as 'P7D' or 'PT1H30M'"
         )
     weeks, days, hours, minutes, seconds = (int(part or 0) for part in found.groups()[1:6])
-    made = make_timedelta(
+    duration = make(
+        timedelta,
         weeks=weeks,
         days=days,
         hours=hours,
@@ -121,33 +123,18 @@ def read_timedelta(text: str) -> timedelta:
         seconds=seconds,
         microseconds=_microseconds(found[7]),
     )
-    return -made if found[1] == "-" else made
+    return -duration if found[1] == "-" else duration
 
 
-def make_date(*numbers: int) -> date:
-    """Return the date of year, month and day. Raises: EvaluationError."""
-    return _made(date, *numbers)
-
-
-def make_datetime(*numbers: int) -> datetime:
-    """Return the datetime of year, month, day and so on, without an offset. Raises: EvaluationError."""
-    return _made(datetime, *numbers)
-
-
-def make_timedelta(**parts: float) -> timedelta:
-    """Return the timedelta of `days=` and so on. Raises: EvaluationError."""
-    return _made(timedelta, **parts)
-
-
-def _made(make: Callable[..., _Made], *numbers: float, **parts: float) -> _Made:
+def make(kind: Callable[..., _Made], *numbers: float, **parts: float) -> _Made:
+    """Return the date, datetime or timedelta of numbers, such as year, month and day, or `days=`. Raises: EvaluationError."""
     try:
-        return make(*numbers, **parts)
+        return kind(*numbers, **parts)
     except OverflowError:
         raise _too_far() from None
-    except (
-        ValueError
-    ) as error:  # `day is out of range for month`; the words of these differ between versions of Python
-        message = f"there is no {KINDS[cast('type[object]', make)]} of {', '.join(map(str, numbers))}"
+    except ValueError as error:
+        # Python says `day is out of range for month`, and its words differ between versions.
+        message = f"there is no {KINDS[cast('type[object]', kind)]} of {', '.join(map(str, numbers))}"
         raise EvaluationError("bad-value", message) from error
 
 
@@ -427,11 +414,6 @@ def _zone_names() -> frozenset[str]:
     from importlib import resources  # noqa: PLC0415  # only where a zone is used
 
     return frozenset(resources.files("tzdata").joinpath("zones").read_text(encoding="ascii").split())
-
-
-def check_zone(name: str) -> None:
-    """Refuse a name that no zone has. Raises: EvaluationError."""
-    zone_of(name)
 
 
 def nearest_zone(name: str) -> str:

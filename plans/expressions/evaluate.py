@@ -493,16 +493,13 @@ class _Folding:
 
     def __init__(self, work: int | None) -> None:
         self._most = work
-        self._weighed = (
-            0  # parts of the values that were made; looking at them is work, too, but not the expression's
-        )
-        self.constants: set[int] = (
-            set()
-        )  # by identity: the operations that refer to nothing outside themselves
+        # Parts of the values that were made: looking at them is work, too, but not the expression's.
+        self._weighed = 0
+        # By identity: the operations that refer to nothing outside themselves.
+        self.constants: set[int] = set()
         self.problems: list[LocalProblem] = []
-        self.large: dict[
-            int, tuple[nodes.Constant, Node]
-        ] = {}  # by identity of the constant, which stays alive here
+        # By identity of the constant, which stays alive here.
+        self.large: dict[int, tuple[nodes.Constant, Node]] = {}
         self._budget = Frame({})
         if work is not None:
             self._budget.work = min(work, WORK_MAX)

@@ -194,6 +194,7 @@ class Formula:
         """Return one field of a template that is an object, without parsing it again: its strings keep their places in the whole object."""
         tree = self.tree.parts.get(name) if isinstance(self.tree, Branch) else None
         value = cast("Mapping[str, Json]", self.value)[name]
+        # A field without a tree is plain: there is no escape in it to undo.
         return Formula(value, tree, tuple(_leaves(tree)), has_escapes=self.has_escapes and tree is not None)
 
     def evaluate(self, scope: Scope) -> Json:
@@ -420,6 +421,7 @@ class _Reader:
 
     def _inside(self, name: str | int, part: Json, room: int) -> Tree | None:
         length = len(name) if isinstance(name, str) else 1
+        # Each problem has its path, so long keys around many strings would multiply the text of a report.
         if self._length + length > PATH_LENGTH_MAX:
             message = f"expected a place whose keys have at most {PATH_LENGTH_MAX} characters together, found a longer one"
             self.problems.append(LocalProblem("limit-exceeded", message, "shorten the keys", self._inner()))
@@ -466,6 +468,7 @@ def _leaves(tree: Tree | None) -> Iterator[Leaf]:
     if isinstance(tree, Branch):
         for part in tree.parts.values():
             yield from _leaves(part)
+    # A string with escapes alone has a leaf in the tree, and no expression.
     elif tree is not None and any(isinstance(piece, Expression) for piece in tree.pieces):
         yield tree
 

@@ -231,6 +231,7 @@ def _any(use: FunctionUse) -> Type:
 
 
 def _zip(use: FunctionUse) -> Type:
+    # Rows keep the type of each place, so that `for a, b in zip(..)` knows both.
     return ListType(listed([use.items(position) for position in range(len(use.arguments))]))
 
 
@@ -445,7 +446,7 @@ def _check_zone(use: FunctionUse, node: Node) -> None:
     if name is None:
         return
     try:
-        dates.check_zone(name)
+        dates.zone_of(name)
     except EvaluationError as error:
         hint = dates.nearest_zone(name) if use.findings.suggestions else ""
         use.findings.add("bad-expr", node, str(error), hint)
@@ -548,6 +549,7 @@ def _of_date(result: Type, kinds: tuple[str, ...], *wanted: Takes) -> Rule:
 
 
 def _strftime(use: FunctionUse) -> Type:
+    # A form that is written out is checked now, a computed one when the step runs.
     form = _literal(use.arguments[1][0])
     if form is not None:
         try:

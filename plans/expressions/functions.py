@@ -119,28 +119,44 @@ class Function:
 
 
 def a_list(value: Json, what: str) -> list[Json]:
-    """Return a value that should be a list."""
+    """Return a value that should be a list.
+
+    Raises:
+        EvaluationError: The value is of another kind.
+    """
     if type(value) is not list:
         raise type_problem(what, "a list", value)
     return value
 
 
 def an_object(value: Json, what: str) -> dict[str, Json]:
-    """Return a value that should be an object."""
+    """Return a value that should be an object.
+
+    Raises:
+        EvaluationError: The value is of another kind.
+    """
     if type(value) is not dict:
         raise type_problem(what, "an object", value)
     return value
 
 
 def a_text(value: Json, what: str) -> str:
-    """Return a value that should be text."""
+    """Return a value that should be text.
+
+    Raises:
+        EvaluationError: The value is of another kind.
+    """
     if type(value) is not str:
         raise type_problem(what, "text", value)
     return value
 
 
 def an_integer(value: Json, what: str) -> int:
-    """Return a value that should be an integer."""
+    """Return a value that should be an integer.
+
+    Raises:
+        EvaluationError: The value is of another kind.
+    """
     if type(value) is not int:
         raise type_problem(what, "an integer", value)
     return value
@@ -372,7 +388,11 @@ def _enumerate(frame: Frame, values: Json, start: Json = 0) -> Json:
 
 
 def text_of(frame: Frame, value: Json) -> str:
-    """Return a value as it stands in a text: text as it is, everything else as canonical JSON."""
+    """Return a value as it stands in a text: text as it is, everything else as canonical JSON.
+
+    Raises:
+        EvaluationError: The text is too long, or the value too deep.
+    """
     if type(value) is str:
         return value
     if type(value) is list or type(value) is dict:
@@ -652,7 +672,16 @@ def _get(frame: Frame, value: Json, path: Json, default: Json = None) -> Json:
 
 
 def joined(frame: Frame, values: Json, separator: Json = "") -> Json:
-    """Return the texts of a list with a separator between them."""
+    """Return the texts of a list with a separator between them.
+
+    Args:
+        frame: Pays.
+        values: A list of texts.
+        separator: The text between two of them.
+
+    Raises:
+        EvaluationError: A value is no text, or the result is too long.
+    """
     parts, between = _texts(frame, values, "join(..)"), a_text(separator, "join(..)'s second argument")
     frame.pay_text(sum(map(len, parts)) + len(between) * max(len(parts) - 1, 0))
     return between.join(parts)

@@ -559,7 +559,13 @@ def _some(scope: Mapping[str, Type]) -> Iterable[str]:
 
 
 def unknown_input(name: str, known: Iterable[str], *, suggestions: bool) -> tuple[str, str]:
-    """Return message and hint for an input that the plan does not declare."""
+    """Return message and hint for an input that the plan does not declare.
+
+    Args:
+        name: As it stands in an expression.
+        known: The inputs that the plan declares.
+        suggestions: Whether the nearest may be looked for.
+    """
     names = list(known)
     message = f"there is no input '{name}': the plan declares {listing(names)}"
     otherwise = "declare it under 'inputs'"

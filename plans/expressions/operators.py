@@ -54,7 +54,11 @@ def is_number(value: Json) -> bool:
 
 
 def integer(value: int) -> int:
-    """Return an integer result, if it is one of ours."""
+    """Return an integer result, if it is one of ours.
+
+    Raises:
+        EvaluationError: `overflow`: it is past 64 bits.
+    """
     if INTEGER_MIN <= value <= INTEGER_MAX:
         return value
     raise EvaluationError(
@@ -63,7 +67,11 @@ def integer(value: int) -> int:
 
 
 def number(value: float) -> float:
-    """Return a float result without minus zero, if it is finite."""
+    """Return a float result without minus zero, if it is finite.
+
+    Raises:
+        EvaluationError: `not-finite`.
+    """
     if math.isfinite(value):
         # Adding zero turns minus zero into zero.
         return value + 0.0
@@ -71,7 +79,11 @@ def number(value: float) -> float:
 
 
 def result(value: complex) -> Json:
-    """Return the result of Python's arithmetic, if it is one of ours."""
+    """Return the result of Python's arithmetic, if it is one of ours.
+
+    Raises:
+        EvaluationError: It is past 64 bits, not finite, or no real number.
+    """
     if type(value) is int:
         return integer(value)
     if type(value) is float:
@@ -264,6 +276,7 @@ def item(base: Json, key: Json) -> Json:
                 return base[key]
             except KeyError:
                 raise EvaluationError("absent-field", f"there is no field {_shown(key)}") from None
+        # `True` is an integer to Python, and no position here.
         case ((list() | str()), int()) if type(key) is int:
             try:
                 return base[key]
@@ -381,7 +394,11 @@ class Frame:
             )
 
     def pay_items(self, count: int) -> None:
-        """Count the items of a list about to be made."""
+        """Count the items of a list about to be made.
+
+        Raises:
+            EvaluationError: `limit-exceeded`.
+        """
         if count > ITEMS_MAX:
             raise EvaluationError(
                 "limit-exceeded", f"a list of {count} items; an expression makes at most {ITEMS_MAX}"
@@ -389,7 +406,11 @@ class Frame:
         self.pay(count)
 
     def pay_text(self, length: int) -> None:
-        """Count the characters of a text about to be made."""
+        """Count the characters of a text about to be made.
+
+        Raises:
+            EvaluationError: `limit-exceeded`.
+        """
         if length > CHARACTERS_MAX:
             raise EvaluationError(
                 "limit-exceeded",

@@ -128,7 +128,16 @@ def first_match(frame: Frame, what: str, pattern: str, text: str, *, at_start: b
 
 
 def all_matches(frame: Frame, pattern: str, text: str) -> Json:
-    """Return what Python's `re.findall` does: the matched texts; with one group its texts; with several a list for each match."""
+    """Return what Python's `re.findall` does: the matched texts; with one group its texts; with several a list for each match.
+
+    Args:
+        frame: Pays.
+        pattern: The regular expression.
+        text: Where to look.
+
+    Raises:
+        EvaluationError: The pattern cannot be read, or the work takes too long.
+    """
     read = _read(frame, "findall(..)", pattern)
     made: list[Json] = []
     read.pay(frame, len(text))

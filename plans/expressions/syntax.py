@@ -282,6 +282,7 @@ class _Reader:
         # Python evaluates the first iterable outside the comprehension, so it is read before the names exist.
         outside = self.read(clauses[0].iter, room)
         names = [target for clause in clauses for target in self._targets(clause.target)]
+        # All names at once, still without a value: before its own `for`, a name must not mean a step of that name.
         self._scopes.append({target.id: None for target in names})
         made = [
             self._clause(clause, outside if number == 0 else None, room)
@@ -321,6 +322,7 @@ class _Reader:
         return local
 
     def _check_bindable(self, tree: ast.expr, name: str) -> None:
+        # A loop that is named like a function would mislead readers, though before `(` the function is meant.
         if name in RESERVED:
             kind = "a function" if name in RESERVED_FUNCTIONS else "a reserved name"
             self._refuse(

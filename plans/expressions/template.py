@@ -211,10 +211,10 @@ def _whole_again(text: str) -> tuple[Expression] | None:
 
 
 def _easy(text: str, at: int) -> Expression | None:
-    """Return the expression whose `${` ends at `at`, or `None` if parsed it takes care.
+    """Return the expression whose `${` ends at `at`, or `None` if it has to be read character by character.
 
-    Most expressions are paths, and most others short and plain: parsed them without looking at each of their characters is
-    what keeps large plans quick.
+    Most expressions are paths, and most others are short and plain. A large plan is read quickly because two regular expressions find
+    these without a look at each character.
     """
     path = _PATH.match(text, at)
     if path is not None and path.end() - at <= CACHED_LENGTH_MAX:

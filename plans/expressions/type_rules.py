@@ -3,6 +3,9 @@
 One rule for every operation: null among the alternatives is `maybe-missing`, an unknown type `unchecked-type`; if some alternative fits and some do not, the value
 is checked at run time (`unchecked-type`); if none fits, the problem is `bad-expr`. A value of type `NEVER` (an expression with a reported problem, an
 item of `[]`) fits everything, so that one mistake is reported once.
+
+In all rules `findings` gets the problems, `node` is the operation, `base` and `key` are the types of what stands before and inside brackets, and `left` and `right` are
+operands: a node with its type.
 """
 
 from __future__ import annotations
@@ -124,7 +127,14 @@ class ExpressionProblems:
         return text if len(text) <= 80 else text[:77] + ".."
 
     def add(self, code: str, node: Node, message: str, hint: str = "") -> None:
-        """Note a problem, once for each code and place."""
+        """Note a problem, once for each code and place.
+
+        Args:
+            code: A code of the plan language.
+            node: The part of the expression that has the problem.
+            message: Expected, found.
+            hint: What to do.
+        """
         # Several rules may look at one operand, and its problem is reported once.
         if not any(
             problem.code == code and problem.start == node.start and problem.end == node.end
@@ -133,7 +143,13 @@ class ExpressionProblems:
             self.problems.append(LocalProblem(code, message, hint, "", node.start, node.end))
 
     def rehint(self, code: str, node: Node, hint: str) -> None:
-        """Give the problem of a code and place, if it was noted, a better hint."""
+        """Give the problem of a code and place, if it was noted, a better hint.
+
+        Args:
+            code: The code of the problem.
+            node: Its place.
+            hint: The better hint.
+        """
         self.problems = [
             replace(problem, hint=hint)
             if (problem.code, problem.start, problem.end) == (code, node.start, node.end)
@@ -152,7 +168,13 @@ class ExpressionProblems:
         self.missing(node, f"'{self.source(node)}' may be null, and {what} takes no null")
 
     def unchecked(self, node: Node, of: Type, what: str) -> None:
-        """Note that an operand is checked at run time only; said once of an expression."""
+        """Note that an operand is checked at run time only; said once of an expression.
+
+        Args:
+            node: The operand.
+            of: Its type.
+            what: The operation, for the message.
+        """
         # One doubt is enough: what is computed from a value of unknown type is unknown too.
         if any(problem.code == "unchecked-type" for problem in self.problems):
             return
@@ -202,7 +224,14 @@ class Takes:
 
 
 def takes(*kinds: str, wanted: str, hint: str = "", nulls: bool = False) -> Takes:
-    """Return what an operation takes."""
+    """Return what an operation takes.
+
+    Args:
+        kinds: The kinds that fit.
+        wanted: The same for people.
+        hint: What to do if something else is there.
+        nulls: Whether null fits too.
+    """
     return Takes(frozenset(kinds), wanted, hint, nulls)
 
 
@@ -229,6 +258,13 @@ def operand(
     """Return the alternatives of an operand that an operation takes, and note what is wrong with the others.
 
     Empty if there are none, because of a problem or since it has no value.
+
+    Args:
+        findings: Get the problems.
+        node: The operand.
+        of: Its type.
+        wanted: What the operation takes.
+        what: The operation, for messages.
     """
     every = members(of)
     others = [member for member in every if kind_of(member) != "null"]
@@ -248,7 +284,14 @@ def operand(
 
 
 def items_of(findings: ExpressionProblems, node: Node, of: Type, what: str) -> Type:
-    """Return the type of the items of what should be a list."""
+    """Return the type of the items of what should be a list.
+
+    Args:
+        findings: Get the problems.
+        node: The operand.
+        of: Its type.
+        what: The operation, for messages.
+    """
     lists = operand(findings, node, of, A_LIST, what)
     if not lists and any(isinstance(member, ObjectType) for member in members(of)):
         source = findings.source(node)
@@ -601,6 +644,7 @@ def _pairs(
 ) -> Type:
     """Return the union of what a table gives for each pair of alternatives."""
     sides = [_present(of) for _, of in (left, right)]
+    # An operand without values has a problem that is reported already.
     if not members(left[1]) or not members(right[1]):
         return NEVER
     # Judged pair by pair: no pair fits is an error, and some pairs fit is a doubt.
@@ -667,6 +711,7 @@ def _date_hint(kinds: set[str]) -> str:
 
 def equality(findings: ExpressionProblems, node: Node, operator: str, left: Operand, right: Operand) -> None:
     """Note that `==` or `!=` compares a date with a value of another kind: Python would say without a word that they differ."""
+    # Any two other values may be compared: numbers by value, and kinds that differ are not equal.
     if not findings.has_dates:
         return
     one, other = ({kind_of(member) for member in members(of)} - {"null"} for _, of in (left, right))

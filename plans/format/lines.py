@@ -38,7 +38,13 @@ class _Open:
 
 
 def lines_of(text: str, paths: Iterable[str], *, is_json: bool) -> dict[str, int]:
-    """Return the line, from 1, of each path in the text. O(text + paths)."""
+    """Return the line, from 1, of each path in the text. O(text + paths).
+
+    Args:
+        text: The text of a plan, which was parsed before.
+        paths: Places as reports name them.
+        is_json: Whether the text is JSON; else it is YAML.
+    """
     # Only the wanted paths are in the tree: the walk notes a line where text and tree meet, and forgets all else.
     root = _Place(line=1)
     wanted = {path: parts_of(path) for path in paths}

@@ -170,6 +170,7 @@ def _as_json(given: object, problems: list[Problem]) -> Json:
 
 def _replaced(value: object, parts: tuple[Part, ...], new: Json) -> Any:  # noqa: ANN401  # any value, with one place exchanged
     """Return `value` with what stands at `parts` exchanged; containers on the way are copied, others shared."""
+    # Only what leads to the place is copied: the rest of a large value is shared.
     if not parts:
         return new
     head, rest = parts[0], parts[1:]

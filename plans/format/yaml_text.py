@@ -223,9 +223,7 @@ def _integer(reading: _Reading, event: _Event, text: str) -> int | float:
 WIDTH = 110
 """Characters of a line before text is folded."""
 
-_NUMBER_1_2 = re.compile(
-    r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z|0o[0-7]+\Z|0x[0-9a-fA-F]+\Z"
-)
+_NUMBER_1_2 = re.compile(f"{_NUMBER.pattern}|{_INTEGER.pattern}")
 
 
 class _Dumper(yaml.SafeDumper):

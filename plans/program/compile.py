@@ -17,7 +17,7 @@ from ..checker.body import Bodies, PlanBody, SavedPlans, bodies_of
 from ..checker.flow.labels import CONTROL, EVERYTHING, REACH, UNTRUSTED, Counted, Labels
 from ..checker.flow.selection import Passed, Selection, passed_to
 from ..checker.survey import Survey, is_write, survey_of
-from ..checker.templates import template_of
+from ..checker.templates import Template, template_of
 from ..collecting import collector_paused
 from ..expressions.data_spans import Span
 from ..expressions.evaluate import COMPOUND_KEYS_SINCE, is_compound_key
@@ -305,18 +305,20 @@ class _BodyCompiler:
         return self.survey.labels[self.number]
 
     def _tainted_arguments(self, position: int, step: Step) -> tuple[str, ...]:
-        """Return the arguments of a tool step that hold untrusted data, sorted."""
+        """Return the arguments of a step that hold untrusted data, sorted: all of them, if whoever wrote the plan had seen such data."""
         labels, templates = self._flow, step.templates
-        if self.is_chosen:
-            return _every_argument(step)
+
+        def is_tainted(template: Template) -> bool:
+            return self.is_chosen or bool(labels.sent(template, position) & self.untrusted)
+
         match step:
             # All arguments are asked together first, since most calls have nothing untrusted.
-            case ToolStep() if labels.sent(templates["args"], position) & self.untrusted:
-                found = (name for name in step.args if labels.sent_argument(position, name) & self.untrusted)
+            case ToolStep() if is_tainted(templates["args"]):
+                found = (name for name in step.args if is_tainted(templates["args"].part(name)))
                 return tuple(sorted(found))
-            case AskPersonStep() if labels.sent(templates["ask_person"], position) & self.untrusted:
+            case AskPersonStep() if is_tainted(templates["ask_person"]):
                 return (QUESTION,)
-            case EndorseStep() if labels.sent(templates["endorse"], position) & self.untrusted:
+            case EndorseStep() if is_tainted(templates["endorse"]):
                 return (ENDORSED,)
             case _:
                 return ()
@@ -366,19 +368,6 @@ class _BodyCompiler:
         labels = self._flow
         is_seen = bool(labels.sent_by_agent(position) & self.untrusted)
         return self.is_chosen or is_seen or labels.is_steered(position, self.tools)
-
-
-def _every_argument(step: Step) -> tuple[str, ...]:
-    """Return the names of all that a step calls with."""
-    match step:
-        case ToolStep():
-            return tuple(sorted(step.args))
-        case AskPersonStep():
-            return (QUESTION,)
-        case EndorseStep():
-            return (ENDORSED,)
-        case _:
-            return ()
 
 
 @immutable
@@ -529,7 +518,13 @@ def _plan_of(bodies: Bodies, body: PlanBody) -> Plan:
 
 
 def plan_of_inner(outer: Plan, name: str, types: Mapping[str, Json]) -> Plan:
-    """Return an inner plan that stands alone, with all types and plans that it can name."""
+    """Return an inner plan that stands alone, with all types and plans that it can name.
+
+    Args:
+        outer: The plan that has it.
+        name: Its name there.
+        types: The types that it can name.
+    """
     inner = outer.plans[name]
     # Not validated again, since all parts are of a valid plan. The fields that count as given decide what `to_dict` writes.
     return Plan.model_construct(

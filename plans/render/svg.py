@@ -329,7 +329,16 @@ def _draw_card(card: Card, left: float, top: float) -> list[str]:
 
 
 def rect(left: float, top: float, width: float, height: float, radius: float, kind: str) -> str:
-    """Return a rectangle with round corners."""
+    """Return a rectangle with round corners.
+
+    Args:
+        left: Its left edge.
+        top: Its upper edge.
+        width: Its width.
+        height: Its height.
+        radius: Of its corners.
+        kind: Its classes.
+    """
     return f'<rect class="{kind}" x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{height:.1f}" rx="{radius:g}"/>'
 
 

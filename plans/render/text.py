@@ -50,7 +50,7 @@ def text_of(picture: Picture, width: int) -> str:
         lines += ["", cut(f"output  {picture.output}", width)]
     if picture.left_out:
         lines += ["", *_left_out(picture, width)]
-    if legend := _legend([node for each in (picture, *picture.inner) for node in each.nodes]):
+    if legend := "   ".join(_signs([node for each in (picture, *picture.inner) for node in each.nodes])):
         lines += ["", legend]
     return "\n".join(lines)
 
@@ -82,7 +82,7 @@ def _steps(picture: Picture, width: int, indent: str = "") -> list[str]:
         if row.above is not None:
             lines.append((blank + row.above).rstrip())
         head = f"{padded(cut(node.id, id_width), id_width)}  {node.word:<5}  "
-        names = () if rows else _names(picture, node)
+        names = [] if rows else [picture.nodes[other].id for other in node.needs]
         lines.append(_cut_line(f"{gutter}{padded(row.at, rails_width)}  {head}", node, names, width))
         lead = f"{blank}{padded(row.below, rails_width)}  {'':<{columns(head)}}"
         lines += [cut(lead + condition, width) for condition in node.conditions]
@@ -114,10 +114,6 @@ def _mark(node: PictureNode) -> str:
     return "○" if node.is_conditional else "●"
 
 
-def _names(picture: Picture, node: PictureNode) -> tuple[str, ...]:
-    return tuple(picture.nodes[other].id for other in node.needs)
-
-
 def _cut_line(head: str, node: PictureNode, waits: Sequence[str], width: int) -> str:
     """Return a step's line; the names of the steps that it waits for take at most a third of it."""
     tail = cut(f"  <- {', '.join(waits)}", width // 3) if waits else ""
@@ -125,11 +121,8 @@ def _cut_line(head: str, node: PictureNode, waits: Sequence[str], width: int) ->
     return (head + cut(does, max(width - columns(head) - columns(tail), 12)) + tail).rstrip()
 
 
-def _legend(nodes: Sequence[PictureNode]) -> str:
-    return "   ".join(_signs(nodes))
-
-
 def _signs(nodes: Sequence[PictureNode]) -> Iterator[str]:
+    """Yield the meaning of each sign that a picture has."""
     if any(node.effect == "write" for node in nodes):
         yield "◆ changes the world"
     if any(node.is_conditional for node in nodes):

@@ -28,7 +28,13 @@ def padded(text: str, width: int) -> str:
 
 
 def wrapped(text: str, width: int, lines_max: int) -> list[str]:
-    """Return the text in at most `lines_max` lines, broken after spaces and commas where possible, and cut with an ellipsis."""
+    """Return the text in at most `lines_max` lines, broken after spaces and commas where possible, and cut with an ellipsis.
+
+    Args:
+        text: The text.
+        width: The most columns of a line.
+        lines_max: The most lines.
+    """
     lines: list[str] = []
     line = ""
     for word in re.findall(r"\S+?(?:,(?=\S)|\s+|$)", text):

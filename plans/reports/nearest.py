@@ -25,7 +25,13 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
-    """Return `did you mean 'x'?` for the closest known name, else `otherwise`."""
+    """Return `did you mean 'x'?` for the closest known name, else `otherwise`.
+
+    Args:
+        name: The unknown name.
+        known: The names that exist.
+        otherwise: The sentence if none of them is close.
+    """
     close = nearest(name, known)
     return f"did you mean '{close}'?" if close is not None else otherwise
 

@@ -201,9 +201,8 @@ class _Comparison:
             given = source.fields.get(name)
             if given is None and source.extra is None:
                 if wanted.required:
-                    lacking.append(
-                        name
-                    )  # one problem for all of them: they have no place of their own in the value
+                    # One problem for all of them, since they have no place of their own in the value.
+                    lacking.append(name)
                 continue
             found += _moved(
                 self.field(given or Property(source.extra or NEVER, required=False), wanted, depth), key(name)
@@ -307,9 +306,8 @@ def _null(source: Type, target: Type, wanted: Iterable[Alternative]) -> list[Loc
 
 def _constraints(source: Alternative, target: Alternative, place: _Place) -> list[LocalProblem]:
     demanded = relevant(target.constraints, "array" if isinstance(source, ListType) else "object")
-    if is_met(demanded, source) or are_apart(
-        source.constraints, source.constraints
-    ):  # all its values, or none
+    # All its values fit, or it has none.
+    if is_met(demanded, source) or are_apart(source.constraints, source.constraints):
         return []
     return [place.mismatch if are_apart(source.constraints, demanded) else place.unchecked]
 
@@ -392,7 +390,13 @@ def for_unchecked(source: Type, target: Type) -> str:
 
 
 def for_stranger(name: str, source: ObjectType, target: ObjectType) -> str:
-    """Return the hint for a field that the target has no name for."""
+    """Return the hint for a field that the target has no name for.
+
+    Args:
+        name: The field.
+        source: The object that has it.
+        target: The object that is wanted.
+    """
     return did_you_mean(
         name, [known for known in target.fields if known not in source.fields], "leave it out"
     )

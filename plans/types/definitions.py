@@ -84,15 +84,6 @@ class Documents:
             found = part_at(found, token)
         return found
 
-    def reached(self, schema: Json, document: str) -> Iterator[Place]:
-        """Yield the places that a schema refers to directly, each once, in order."""
-        seen: dict[Place, None] = {}
-        for ref in refs_in(schema):
-            place = self.place(ref, document)
-            if place is not None:
-                seen[place] = None
-        yield from seen
-
 
 def _place(ref: str, document: str) -> Place | None:
     if "%" in ref:
@@ -174,7 +165,13 @@ def with_rewritten_parts(
 
 
 def named_parts(schema: Json, types: Mapping[str, Json], most: int) -> int:
-    """Return how many parts the schemas have that a schema names, each once; counting ends past `most`."""
+    """Return how many parts the schemas have that a schema names, each once; counting ends past `most`.
+
+    Args:
+        schema: The schema; its own parts do not count.
+        types: Schemas for `#/types/Name`.
+        most: The count past which nobody needs to know more.
+    """
     documents = Documents(as_mapping(schema) or {}, types)
     seen: set[Place] = set()
     waiting: list[tuple[Json, str]] = [(schema, "")]

@@ -76,9 +76,8 @@ class _Walk:
 
     def __init__(self, root: Schema) -> None:
         self.root = root
-        self._found: dict[str, Json] = {
-            "": cast("Json", root)
-        }  # by pointer: items of a list come back to the same schema
+        # By pointer: items of a list come back to the same schema.
+        self._found: dict[str, Json] = {"": cast("Json", root)}
         self._places: dict[tuple[str, str], list[str]] = {}  # of a field: the schemas that it is held to
         self._spelled: bytes | None = None
 

@@ -108,9 +108,8 @@ def _are_two_disjoint(left: Alternative, right: Alternative) -> bool:
                 for one, other in shared
             )
         case _:
-            return type(left) is not type(
-                right
-            )  # two lists share at least `[]`, unless constraints forbid it
+            # Two lists share at least `[]`, unless constraints forbid it.
+            return type(left) is not type(right)
 
 
 # --- Intersection

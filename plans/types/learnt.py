@@ -11,7 +11,7 @@ holds no value, only names of fields and formats of texts. Rules:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from itertools import islice
 from typing import Any, Final, TypeAlias, cast
@@ -153,7 +153,7 @@ def schema_of_shape(shape: Shape, *, plain_names: bool) -> dict[str, Json]:
         shape: The shape.
         plain_names: Leave out fields whose names are not short identifiers: a stranger may have written them. An object with such a field may have others.
     """
-    kinds = [made for kind in _KINDS if kind in shape for made in [_MADE[kind](shape, plain_names)]]
+    kinds = [_schema_of_kind(kind, shape, plain_names) for kind in _KINDS if kind in shape]
     if {"type": "number"} in kinds and {"type": "integer"} in kinds:
         kinds.remove({"type": "integer"})
     # Null last, as people write it.
@@ -161,8 +161,19 @@ def schema_of_shape(shape: Shape, *, plain_names: bool) -> dict[str, Json]:
     return kinds[0] if len(kinds) == 1 else {"anyOf": cast("list[Json]", kinds)} if kinds else {}
 
 
-def _text_schema(shape: Shape, plain_names: bool) -> dict[str, Json]:  # noqa: FBT001  # as the other rows of the table
-    del plain_names
+def _schema_of_kind(kind: str, shape: Shape, plain_names: bool) -> dict[str, Json]:  # noqa: FBT001  # private
+    match kind:
+        case "text":
+            return _text_schema(shape)
+        case "list":
+            return _list_schema(shape, plain_names)
+        case "object":
+            return _object_schema(shape, plain_names)
+        case _:
+            return {"type": kind}
+
+
+def _text_schema(shape: Shape) -> dict[str, Json]:
     only = _only_format(shape)
     made: dict[str, Json] = {"type": "string"}
     return made | {"format": only} if only else made
@@ -197,17 +208,6 @@ def _only_format(shape: Shape) -> str | None:
     formats: Mapping[str, int] = shape.get("formats", {})
     (only, count), *others = [*islice(formats.items(), 2)] or [("", 0)]
     return only if count and not others and count == shape.get("text") else None
-
-
-_MADE: Final[Mapping[str, Callable[[Shape, bool], dict[str, Json]]]] = {
-    "null": lambda _shape, _plain: {"type": "null"},
-    "boolean": lambda _shape, _plain: {"type": "boolean"},
-    "integer": lambda _shape, _plain: {"type": "integer"},
-    "number": lambda _shape, _plain: {"type": "number"},
-    "text": _text_schema,
-    "list": _list_schema,
-    "object": _object_schema,
-}
 
 
 # --- what is kept of one tool

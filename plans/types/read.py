@@ -247,6 +247,7 @@ class _Reader:
             return ListType(self.item(schema), constraints)
         if kind == "object":
             return self.object(schema, constraints)
+        # Where a kind has few values (null, booleans), the intersection decides at once which of them meet the constraints.
         return intersect(Scalar(cast("Kind", kind)), Unknown(constraints))
 
     def constraints(self, schema: Mapping[str, Json], kind: str | None) -> Constraints:
@@ -281,9 +282,8 @@ class _Reader:
         extra = None if others is False else self.read(others)
         for name in required:
             if name not in fields:
-                fields[name] = Property(
-                    NEVER if extra is None else extra
-                )  # required and forbidden: no object is valid
+                # Required and forbidden: no object is valid.
+                fields[name] = Property(NEVER if extra is None else extra)
         return ObjectType(fields, extra, constraints)
 
     def named(self, ref: str) -> Type:

@@ -204,6 +204,11 @@ def named_fields(schema: Json, document: str, documents: Documents) -> list[str]
     """Return the names of all fields of a composed schema whose objects have no other fields; `None`: they may have others.
 
     One part that is open on purpose, or that adds fields on a condition, opens the composition; else one that names fields closes it.
+
+    Args:
+        schema: The schema.
+        document: The document in which it stands.
+        documents: The documents that hold what it names.
     """
     names: dict[str, None] = {}
     is_closed = False

@@ -40,6 +40,11 @@ def value_problems(
 
     Numbers count as JSON Schema counts them: `4.0` is an integer, `true` is no number. A schema with problems of its own, which
     `read_schema` reports, accepts anything.
+
+    Args:
+        value: Any JSON.
+        schema: The schema.
+        types: Schemas for `#/types/Name`.
     """
     return ValueSchema(schema, types).problems(value)
 
@@ -365,7 +370,13 @@ TOLD: Mapping[str, Callable[[ValidationError], LocalProblem]] = {
 
 
 def problem_at(error: ValidationError, message: str, hint: str = "") -> LocalProblem:
-    """Return a problem with the place of a finding."""
+    """Return a problem with the place of a finding.
+
+    Args:
+        error: The finding of the validator.
+        message: Expected, found.
+        hint: What to do.
+    """
     return LocalProblem("bad-literal", message, hint, path_of(error.instance_path, ""))
 
 

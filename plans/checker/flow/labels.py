@@ -295,35 +295,30 @@ class Labels:
             self.touches[position]
         )
 
-    def choosers(self, position: int) -> tuple[Sequence[Template], Sequence[int]]:
-        """Return what decides, for some runs of the body and not for others, whether a step runs: templates, and steps that may end without a value."""
-        variation, templates, refs = (
-            self.variation,
-            self.body.steps[position].templates,
-            self.body.refs[position],
-        )
-        conditions = (templates[name] for name in CONDITIONS if name in templates)
-        found = [condition for condition in conditions if variation.has(condition, position)]
+    def choosers(self, position: int, *, is_inside: bool = False) -> tuple[Sequence[Template], Sequence[int]]:
+        """Return what decides, for some runs of the body and not for others, whether a step runs: templates, and steps that may end without a value.
+
+        Args:
+            position: The step.
+            is_inside: The same of the runs of what a `plan` step runs, for some items or rounds and not for others.
+        """
+        step, refs, variation = self.body.steps[position], self.body.refs[position], self.variation
+        may_differ = variation.has_inside if is_inside else variation.has
+        conditions = (step.templates[name] for name in CONDITIONS if name in step.templates)
+        found = [condition for condition in conditions if may_differ(condition, position)]
+        # The plan does not run if one of its inputs has no value.
+        for name in step.args if is_inside and isinstance(step, PlanStep) else ():
+            given = step.templates["args"].part(name)
+            if may_fail(given) and may_differ(given, position):
+                found.append(given)
         others = (*refs.after, *self.reached(position))
         return found, [other for other in others if other in variation.ends]
-
-    def choosers_inside(self, position: int) -> tuple[Sequence[Template], Sequence[int]]:
-        """Return the same of the runs of what a `plan` step runs, for some items or rounds and not for others."""
-        step, variation = self.body.steps[position], self.variation
-        conditions = (step.templates[name] for name in CONDITIONS if name in step.templates)
-        found = [condition for condition in conditions if variation.has_inside(condition, position)]
-        # The plan does not run if one of its inputs has no value.
-        for name in step.args if isinstance(step, PlanStep) else ():
-            given = step.templates["args"].part(name)
-            if may_fail(given) and variation.has_inside(given, position):
-                found.append(given)
-        return found, self.choosers(position)[1]
 
     def choice(self, position: int, *, is_inside: bool = False) -> int:
         """Return the label of what chooses whether a step runs; `is_inside`: whether the plan runs that it runs."""
         if not self.counted.choices or not (self.variation.is_repeated or is_inside):
             return CLEAN
-        templates, others = self.choosers_inside(position) if is_inside else self.choosers(position)
+        templates, others = self.choosers(position, is_inside=is_inside)
         label = CHOICE if self.variation.is_repeated else CLEAN
         for template in templates:
             label |= self.of(template, position)

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 from ...immutable import immutable
 from ...program.program import WORLD
-from ...signature import Effect, Signature, Signatures
+from ...signature import Effect, Signature, Signatures, properties_of
 from ...values import Json
 
 READERS_KEY: str = "x-readers"
@@ -229,8 +229,7 @@ def any_model() -> Destination:
 
 def default_of(tool: Signature, argument: str) -> Json:
     """Return the value of an argument that a call leaves out, `None`: nothing."""
-    properties = tool.parameters.get("properties")
-    schema = properties.get(argument) if isinstance(properties, dict) else None
+    schema = properties_of(tool.parameters).get(argument)
     return schema.get("default") if isinstance(schema, dict) else None
 
 
@@ -246,11 +245,9 @@ def receivers_of(tool: Signature) -> tuple[str, ...]:
     """Return the arguments by which a call says who gets its secrets: those of `egress`, else those that look like an address and allow no untrusted data."""
     if tool.egress:
         return tuple(sorted(tool.egress))
-    properties = tool.parameters.get("properties")
-    found = properties if isinstance(properties, dict) else {}
     return tuple(
         name
-        for name, schema in found.items()
+        for name, schema in properties_of(tool.parameters).items()
         if name not in tool.allow_untrusted
         and (
             name.lower() in _ADDRESSES

@@ -38,7 +38,13 @@ DEPTH_MAX = 20
 
 
 def default_rules(tool: str, argument: str, fits: str | None) -> str | None:
-    """Return the default rule that admits untrusted data at an argument."""
+    """Return the default rule that admits untrusted data at an argument.
+
+    Args:
+        tool: The tool.
+        argument: Its argument.
+        fits: The default rule that the argument fits; `None`: none.
+    """
     del tool, argument
     return fits
 
@@ -204,9 +210,8 @@ class Selection:
 
     def _step(self, position: int, depth: int) -> _Kind:
         if position not in self._steps:
-            self._steps[position] = (
-                _Kind.OTHER
-            )  # steps may wait for one another in a circle; such a plan is refused
+            # Steps may wait for one another in a circle; such a plan is refused.
+            self._steps[position] = _Kind.OTHER
             self._steps[position] = self._kind_of_step(position, depth)
         return self._steps[position]
 

@@ -528,6 +528,7 @@ def _secret_outflows(labels: Labels, position: int, step: ToolStep, tool: Signat
     secrets = step.templates["args"].secrets
     if not secrets:
         return
+    # Of several the first by name is reported, so that equal plans have equal messages.
     secret = min(secrets.values())
     for name in receivers_of(tool):
         if label := labels.sent_argument(position, name) & labels.public:

@@ -289,6 +289,7 @@ class _Walk:
     def _via(self, trail: Trail) -> tuple[str, ...]:
         names: list[str] = []
         at: Trail | None = trail
+        # No circle can arise: the next step of each was set once, at its first visit, and was visited before.
         while at is not None:
             if len(names) >= HOPS_MAX:
                 return (*names, "..")
@@ -325,7 +326,7 @@ class _Walk:
             # A level that chooses nothing ends the walk outwards.
             if not labels.choice(position, is_inside=is_inside):
                 return
-            found = labels.choosers_inside(position) if is_inside else labels.choosers(position)
+            found = labels.choosers(position, is_inside=is_inside)
             for template in found[0]:
                 self.add(prefix, position, template, None)
             self.due += (((*prefix, other), None) for other in found[1])
@@ -359,6 +360,7 @@ class _Walk:
             # Arguments of a plan count as far as its output mentions its inputs; but the plan fails if one of them has no value.
             if name != "args" or called is None or tells_end:
                 self.add(prefix, position, template, trail)
+        # Into the plan that the step runs: its value is what that plan gives.
         if called is not None:
             inner = self.sources.body(trail)
             self.add(trail, None, inner.output, trail)

@@ -76,7 +76,14 @@ class Variation:
         return any(conflict(touch.resource, other) for touch in touches for other in self.resources)
 
     def add_call(self, step: PlanStep, position: int, outer: Variation, touches: Iterable[Touch]) -> None:
-        """Add what a `plan` step of another body, which touches some resources, makes differ in this one that it runs."""
+        """Add what a `plan` step of another body, which touches some resources, makes differ in this one that it runs.
+
+        Args:
+            step: The step.
+            position: Its position in the other body.
+            outer: The variation of the other body.
+            touches: The resources that the step touches.
+        """
         self.is_repeated |= outer.is_repeated or step.may_run_again
         self.resources |= outer.resources
         if step.may_run_again:
@@ -85,7 +92,13 @@ class Variation:
         self.inputs |= {name for name in step.args if outer.has_inside(args.part(name), position)}
 
     def add_steps(self, order: Iterable[int], touches: Sequence[Sequence[Touch]], tools: Signatures) -> None:
-        """Add the steps that differ; `order` is their program order, `touches` the resources that each touches."""
+        """Add the steps that differ; `order` is their program order, `touches` the resources that each touches.
+
+        Args:
+            order: The program order of the steps.
+            touches: The resources that each step touches.
+            tools: The tools that the steps call.
+        """
         for position in order if self.is_repeated else ():
             step, refs = self.body.steps[position], self.body.refs[position]
             # Of a condition only the filter of a list shows in the value.

@@ -66,7 +66,13 @@ class World:
                 writers.setdefault(bit, position)
 
     def writer(self, touches: Iterable[Touch], bits: int, reader: int) -> int | None:
-        """Return the first other step that stored data with one of some bits where `reader`, which touches some resources, gets it."""
+        """Return the first other step that stored data with one of some bits where `reader`, which touches some resources, gets it.
+
+        Args:
+            touches: What the reader touches.
+            bits: The bits that are looked for.
+            reader: The position of the reader.
+        """
         for touch in touches:
             resources = self._writers if touch.resource == WORLD else (touch.resource, WORLD)
             for resource in resources:

@@ -457,7 +457,7 @@ def test_every_zone_is_read_and_no_other_file() -> None:
     assert {"Europe/Rome", "UTC", "America/Argentina/Buenos_Aires"} <= set(names)
     assert len(names) > 400
     for name in names:
-        dates.check_zone(name)
+        dates.zone_of(name)
     for name in (
         "zones",
         "__init__.py",
@@ -469,7 +469,7 @@ def test_every_zone_is_read_and_no_other_file() -> None:
         "Europe/../UTC",
     ):
         with pytest.raises(EvaluationError, match="there is no time zone"):
-            dates.check_zone(name)
+            dates.zone_of(name)
 
 
 def test_dates_do_not_leave_an_expression() -> None:
