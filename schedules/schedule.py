@@ -157,8 +157,9 @@ class Schedule:
     def from_dict(cls, data: Mapping[str, Any]) -> Schedule:
         """Read `to_dict` back, as a server answers with it: without who submits the runs, and without the plans that it has seen."""
         tenant, own = split_name(data["name"])
-        known = {key: value for key, value in data.items() if key in cls.__slots__}
-        return cls(**{**known, "name": own, "tenant": tenant, "by": data["by"] or ""})
+        known: dict[str, Any] = {key: value for key, value in data.items() if key in cls.__slots__}
+        known |= {"name": own, "tenant": tenant, "by": data["by"] or ""}
+        return cls(**known)
 
     def _settings(self) -> dict[str, Json]:
         return {
@@ -231,8 +232,9 @@ class Fire:
     def from_dict(cls, data: Mapping[str, Any]) -> Fire:
         """Read `to_dict` back."""
         tenant, own = split_name(data["schedule"])
-        known = {key: value for key, value in data.items() if key in cls.__slots__}
-        return cls(**{**known, "schedule": own, "tenant": tenant, "detail": data["detail"] or ""})
+        known: dict[str, Any] = {key: value for key, value in data.items() if key in cls.__slots__}
+        known |= {"schedule": own, "tenant": tenant, "detail": data["detail"] or ""}
+        return cls(**known)
 
 
 def _deadline_of(given: object) -> float | None:
