@@ -25,7 +25,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from functools import cache, cached_property, partial
 from operator import attrgetter
@@ -99,6 +99,10 @@ class Cursor(Protocol):
 
     def fetchall(self) -> list[Any]:
         """Return all rows."""
+        ...
+
+    def close(self) -> None:
+        """Forget the rows that nobody fetched."""
         ...
 
 
@@ -743,13 +747,14 @@ class SqlStore(ABC):
             is_taken = found.owner not in (None, owner) and not by_force
             if is_taken:
                 sql.send(_END_BEAT, {"owner": found.owner})
-            # Sent together with the question that follows: each answer that is waited for is a trip to the server.
-            beating = sql.send(_BEGIN_TO_BEAT, _first_beat(owner))
             sql.send(
                 "UPDATE @runs SET owner=:owner, epoch=epoch+1 WHERE id=:run", {"owner": owner, "run": run_id}
             )
-            ((has_decisions,),) = sql.rows(_HAS_DECISIONS, {"run": run_id})
-            ((beat,),) = beating.fetchall()
+            # Sent together with the question that follows: each answer that is waited for is a trip to the server. Whatever fails, the answer is
+            # closed: SQLite commits nothing on the connection while a statement that writes has rows that nobody fetched.
+            with closing(sql.send(_BEGIN_TO_BEAT, _first_beat(owner))) as beating:
+                ((has_decisions,),) = sql.rows(_HAS_DECISIONS, {"run": run_id})
+                ((beat,),) = beating.fetchall()
             if by_force and found.owner is not None:
                 sql.send(_FREE_OWNERS, {"owners": [found.owner]})
             self._tell(sql, "moved", [run_id])
