@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 demo: $(DEMO_STAMP)
 	$(BIN)/firmplan demo
 
-# Three processes for two cores (`tests/conftest.py`). Whoever runs a part by hand needs no more than `pytest PATH`.
+# Two processes for each core (`tests/conftest.py`). Whoever runs a part by hand needs no more than `pytest PATH`.
 # The processes of tests and those that they start, hundreds, share the bytecode of what they import, whatever the environment says of writing it.
 test: export PYTHONDONTWRITEBYTECODE =
 test: $(STAMP) $(HTTP_STAMP)

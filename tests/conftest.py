@@ -23,6 +23,7 @@ from temporal import TemporalServer, find_program
 
 TESTS = Path(__file__).parent
 LEFT_OUT = pytest.StashKey[str]()
+MEMORY_OF_A_PROCESS = 2 * 1024**3  # with its servers and browser; typically 1.2 GB
 
 # How long an example takes says more of what else the machine does than of firmplan, whose speed `benchmarks` measures.
 settings.register_profile(
@@ -113,9 +114,10 @@ def _room_of(item: pytest.Item) -> str:
 
 @pytest.hookimpl(optionalhook=True)  # pytest-xdist's
 def pytest_xdist_auto_num_workers() -> int:
-    """Start three processes for two cores (`-n auto`): tests wait for servers, browsers and timers a fifth of their time. Four took 768 seconds where three took 721."""
+    """Start two processes for each core (`-n auto`), where each has 2 GB: tests wait for servers, browsers and timers a third of their time."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores + cores // 2
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
+    return max(1, min(2 * cores, memory // MEMORY_OF_A_PROCESS) if memory else cores)
 
 
 @pytest.hookimpl(optionalhook=True)  # the same

@@ -228,19 +228,14 @@ class TemporalFarCalls:
 
     async def _ending(
         self, handle: ActivityHandle[Any], call: FarCall, cause: BaseException | None, why: str
-    ) -> FarAnswer:
-        """Return what an activity that ended without a result says of its call."""
+    ) -> FarAnswer | None:
+        """Return what an activity that ended without a result says of its call; `None`: the server has forgotten it since."""
         match cause:
             case ApplicationError(type="unwanted"):
                 return NeverBegun(cause.message)
             case CancelledError() | TerminatedError():
-                found = await handle.describe(include_heartbeat_details=True)
                 what = "terminated" if isinstance(cause, TerminatedError) else "cancelled"
-                if not _begun_in(await found.heartbeat_details()):
-                    return NeverBegun(
-                        f"the call was {what} in the queue '{call.queue}' before a worker made it"
-                    )
-                return Unanswered(f"the call was {what} while a worker of the queue '{call.queue}' made it")
+                return await self._stopped(handle, call, what)
             case LateError():
                 return Unanswered(
                     f"the worker of the queue '{call.queue}' that made the call was not heard of for {call.lease_s:g} s, or did not end it in time"
@@ -249,6 +244,18 @@ class TemporalFarCalls:
                 return Unanswered(cause.message)
             case _:
                 return Unanswered(why)
+
+    async def _stopped(self, handle: ActivityHandle[Any], call: FarCall, what: str) -> FarAnswer | None:
+        try:
+            found = await handle.describe(include_heartbeat_details=True)
+        except RPCError as fault:
+            # Temporal ends an activity before it deletes it, and whoever waits may hear of the end first.
+            if fault.status == RPCStatusCode.NOT_FOUND:
+                return None
+            raise
+        if not _begun_in(await found.heartbeat_details()):
+            return NeverBegun(f"the call was {what} in the queue '{call.queue}' before a worker made it")
+        return Unanswered(f"the call was {what} while a worker of the queue '{call.queue}' made it")
 
     async def _watch(self, handle: ActivityHandle[Any], call: FarCall, listener: FarListener) -> None:
         told: object = None

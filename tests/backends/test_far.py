@@ -18,6 +18,7 @@ from firmplan.backends.temporal import far
 from firmplan.errors import ConfigError
 from firmplan.executor.calls.lease import EXIT_CODE
 from temporalio.api.workflowservice.v1 import DeleteActivityExecutionRequest
+from temporalio.service import RPCError, RPCStatusCode
 from waiting_for import in_loop, until
 
 pytestmark = [pytest.mark.temporal, pytest.mark.postgres, pytest.mark.timeout(180)]
@@ -402,13 +403,31 @@ async def test_a_write_that_is_longer_than_the_grace_is_left_to_a_person(
         end(first)
 
 
+@pytest.mark.parametrize("is_end_heard_of", [False, True])
 @in_loop
-async def test_a_call_that_temporal_forgets_while_it_is_made(backend, queue, postgres_url, tmp_path):
-    """Deleted there, as at the end of the namespace's retention.
+async def test_a_call_that_temporal_forgets_while_it_is_made(
+    backend, queue, postgres_url, tmp_path, monkeypatch, is_end_heard_of
+):
+    """Deleted there, as at the end of the namespace's retention; Temporal ends a call before it deletes it, so the run may hear of the end first.
 
     A read is made again, an idempotent write under its key, and the outcome of any other write is unknown whatever its worker says later.
     """
     tools = in_queue(queue)
+    ending, heard_of = far.TemporalFarCalls._ending, []
+
+    async def late_ending(self, handle, *told):
+        async def is_gone():
+            try:
+                await handle.describe()
+            except RPCError as fault:
+                return fault.status == RPCStatusCode.NOT_FOUND
+            return False
+
+        heard_of.append(handle.id)
+        await until(is_gone)
+        return await ending(self, handle, *told)
+
+    monkeypatch.setattr(far.TemporalFarCalls, "_ending", late_ending)
     async with (
         engine_of(backend, postgres_url, tools) as front,
         working(backend, postgres_url, tools) as driver,
@@ -426,7 +445,12 @@ async def test_a_call_that_temporal_forgets_while_it_is_made(backend, queue, pos
             return [each async for each in client.list_activities(f"TaskQueue = '{queue}'")]
 
         # Lists of Temporal are late.
-        for each in await until(listed, lambda found: len(found) == len(runs)):
+        calls = await until(listed, lambda found: len(found) == len(runs))
+        if is_end_heard_of:
+            for each in calls:
+                await client.get_activity_handle(each.activity_id).terminate()
+            await until(lambda: len(heard_of) == len(runs))
+        for each in calls:
             request = DeleteActivityExecutionRequest(
                 namespace="default", activity_id=each.activity_id, run_id=each.activity_run_id
             )
