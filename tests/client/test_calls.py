@@ -146,7 +146,9 @@ def test_schedules_are_made_changed_and_removed(server, client):
     while not (fired := _started(client.schedule_fires("hourly"))) and time.monotonic() < until:
         time.sleep(0.1)
     fires = told(server, f"/v1/schedules/hourly/fires?before={fired[0].at + 1}&limit=1")["fires"]
-    assert [fire.to_dict() for fire in client.schedule_fires("hourly", before=fired[0].at + 1, limit=1)] == fires
+    assert [
+        fire.to_dict() for fire in client.schedule_fires("hourly", before=fired[0].at + 1, limit=1)
+    ] == fires
     assert fires == [fired[0].to_dict()]
     client.remove_schedule("hourly")
     for call in (client.get_schedule, client.remove_schedule, client.schedule_fires):
