@@ -16,6 +16,7 @@ from typing import Final
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
 from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
+from sse_starlette.sse import AppStatus
 from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -64,6 +65,9 @@ def serve_http(  # the settings of a server
     """
     check_exposure(host, has_keys=bool(api_keys))
     hosts = () if api_keys else (*LOOPBACK_NAMES, host)
+
+    # The library of the SDK's streams would cut them half a second after the signal, with answers that are not written yet. Ours end with the sessions.
+    AppStatus.enable_automatic_graceful_drain = False
 
     async def work() -> int:
         _ = invocation.toolset

@@ -15,6 +15,7 @@ from mcp.types import ElicitResult, ToolListChangedNotification
 from mcp_client import at_address, over_http
 
 TOOLS = """
+import asyncio
 import time
 from pathlib import Path
 
@@ -30,6 +31,16 @@ def work(seconds: float, *, ctx: Context) -> float:
         time.sleep(0.02)
     return seconds
 
+@tool(effect="read")
+async def hold_up(seconds: float) -> float:
+    \"\"\"Work for a time, and let nothing else of the process run, once it is told.\"\"\"
+    Path("working").touch()
+    while not Path("told").exists():
+        await asyncio.sleep(0.005)
+    time.sleep(seconds)
+    await asyncio.sleep(seconds)
+    return seconds
+
 @tool(effect="write", approval="always")
 def mail(to: str) -> str:
     \"\"\"Send a mail.\"\"\"
@@ -42,11 +53,11 @@ PATIENCE_S = 30.0
 MAIL = {"firmplan": 1, "steps": [{"id": "m", "tool": "mail", "args": {"to": "ann"}}], "output": "${m}"}
 
 
-def working(seconds):
+def working(seconds, tool="work"):
     return {
         "firmplan": 1,
         "steps": [
-            {"id": "a", "tool": "work", "args": {"seconds": seconds}},
+            {"id": "a", "tool": tool, "args": {"seconds": seconds}},
             {"id": "b", "set": 1, "after": ["a"]},
         ],
         "output": "${a}",
@@ -299,8 +310,9 @@ def test_a_wrong_address_is_told(place, firmplan, address, words):
 
 
 def test_a_signal_answers_who_waits_and_ends_open_streams(place):
-    """A call that waits for a run hears how it stands; clients that listen do not delay the exit; the run is continued by the next server."""
+    """A call that waits for a run hears how it stands, however busy the server is; clients that listen do not delay the exit; the run is continued by the next server."""
     seen = {}
+    busy_s = 0.8  # the library of the streams looks for the signal each half second
 
     async def work(url, server):
         async with (
@@ -312,11 +324,14 @@ def test_a_signal_answers_who_waits_and_ends_open_streams(place):
             async with anyio.create_task_group() as group:
 
                 async def call():
-                    seen["answer"] = await old.call_tool("run_plan", {"plan": working(2), "run_id": "r"})
+                    seen["answer"] = await old.call_tool(
+                        "run_plan", {"plan": working(busy_s, "hold_up"), "run_id": "r"}
+                    )
 
                 group.start_soon(call)
                 await appears(place / "working")
                 begun = time.monotonic()
+                (place / "told").touch()
                 server.send_signal(signal.SIGTERM)
             assert await anyio.to_thread.run_sync(server.wait, 60) == 0
             seen["took"] = time.monotonic() - begun
