@@ -389,8 +389,9 @@ class SqliteStore(SqliteFile, SqlStore):
     def append(self, batches: Sequence[Batch]) -> Sequence[StoreError | None]:
         """See `Store.append`."""
         faults = super().append(batches)
-        # A write waits for its commit to return, so the key filter is read on only after commits that nobody waits for.
-        if not any(batch.is_synced for batch in batches):
+        # A step waits for the commit of its write, so the key filter is read on only after other commits. The last commit of a run is one of
+        # these: an engine of small runs makes no other, and each of their calls would be looked for in the index.
+        if not any(batch.is_synced and batch.releases is None for batch in batches):
             with suppress(StoreError):
                 self._guarded(lambda: self._known.read_on(self._open_db()))
         known = self._large_header

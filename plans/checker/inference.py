@@ -408,7 +408,8 @@ class _TypedBody:
 
     def _expect_tools_of(self, path: str, name: str, tool: Signature | None) -> None:
         """Report that there is no such tool, or none that its agent may call."""
-        self._expect_tool(path, name)
+        if tool is None:
+            self._expect_tool(path, name)
         for called in called_by(tool):
             self._expect_tool(path, called)
 

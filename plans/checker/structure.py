@@ -233,9 +233,14 @@ def check_models(context: CheckContext, body: PlanBody) -> None:
     """Report steps that ask a model which is not known, or not configured. O(steps), and the models are asked about once for each name."""
     if context.models is None:
         return
+    silent = set[str]()  # tools that ask no model, as most tools and most steps of a large plan
     for position, step in enumerate(body.steps):
+        if isinstance(step, ToolStep) and step.tool in silent:
+            continue
         asked = list(_models_of(context, step))
         if not asked and not isinstance(step, PlanForStep):
+            if isinstance(step, ToolStep):
+                silent.add(step.tool)
             continue
         # A step may name a model at several places; the first is reported.
         seen = set[str]()

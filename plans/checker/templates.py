@@ -105,7 +105,9 @@ def templates_of(step: StepKeys) -> Mapping[str, Template]:
     """Return the templates of a step by their key."""
     made: dict[str, Template] = {}
     given = step.model_fields_set
-    for name, first, last, where in _places_of(type(step)):
+    for name, first, last, where, is_optional in _places_of(type(step)):
+        if is_optional and first not in given:
+            continue
         held: object = getattr(step, first)
         if last and (held is None or isinstance(held, str)):
             continue  # no `repeat`, or an `on_error` without a value
@@ -123,13 +125,19 @@ def templates_of(step: StepKeys) -> Mapping[str, Template]:
 
 
 @cache
-def _places_of(kind: type[StepKeys]) -> tuple[tuple[str, str, str, str], ...]:
-    """Return the places of a kind of step: key, field of the step, field of that (may be empty), and both as a path."""
+def _places_of(kind: type[StepKeys]) -> tuple[tuple[str, str, str, str, bool], ...]:
+    """Return the places of a kind of step: key, field of the step, field of that (may be empty), both as a path, and whether a step without it has no template there."""
     return tuple(
-        (name, place[0], "".join(place[1:]), "." + ".".join(place))
+        (name, place[0], "".join(place[1:]), "." + ".".join(place), _is_optional(kind, place[0]))
         for name, place in TEMPLATE_PLACES.items()
         if place[0] in kind.model_fields
     )
+
+
+def _is_optional(kind: type[StepKeys], field: str) -> bool:
+    """Whether the default of a field holds no template: nothing, or the word that `on_error` has."""
+    default: object = kind.model_fields[field].default  # that of `args` and `given` is made by a factory
+    return default is None or isinstance(default, str)
 
 
 def _arguments(args: dict[str, Json]) -> Template:

@@ -107,7 +107,10 @@ def infer_fields(
     inferring = _Inference(scope, suggestions=suggestions, callers=callers)
     # The fields of a large plan's arguments are nearly all that it has, and nobody asks for the types of their objects.
     for name, tree in formula.tree.parts.items() if isinstance(formula.tree, Branch) else ():
-        inferring.part(tree, None, "", name)
+        if isinstance(tree, Leaf):
+            inferring.leaf(tree)
+        else:
+            inferring.branch(tree, into("", name))
     return Inferred(UNKNOWN, inferring.problems, inferring.leaves, inferring.branches)
 
 

@@ -103,7 +103,7 @@ def compile_plan(  # noqa: PLR0913  # everything that decides a program
         controlled: See `PlanBody`.
         written: See `PlanBody`.
         is_chosen: Whether whoever wrote the plan had seen untrusted data: then untrusted data chose each call, and may stand in each argument.
-        surveyed: The survey of the check of this plan, and the tools that it was made with. It is used where it says what a new one would.
+        surveyed: The survey of the check that this plan has passed, and the tools that it was made with. It is used where it says what a new one would.
 
     Raises:
         PlanRejected: No program can be made of it; a check says so too.
@@ -117,8 +117,9 @@ def compile_plan(  # noqa: PLR0913  # everything that decides a program
         bodies = bodies_of(Draft(plan), plan, plans) if known is None else known.bodies
         # A survey that is taken over has neither, as `is_of` demands, so this changes nothing in it.
         bodies.every[0].controlled, bodies.every[0].written = frozenset(controlled), frozenset(written)
-        # The order matters: later passes rely on parsed expressions, known plans and program orders.
-        _refuse(_faults(bodies))
+        # The order matters: later passes rely on parsed expressions, known plans and program orders. A plan that passed its check has all of these.
+        if known is None:
+            _refuse(_faults(bodies))
         # A run replays by the version that it began with, so it must not begin with what that version lacks.
         if language < EXPRESSION_VERSION:
             _refuse(_later_functions(bodies, language))

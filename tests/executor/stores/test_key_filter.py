@@ -130,6 +130,29 @@ def test_a_run_reuses_what_another_process_has_just_made(tmp_path):
     assert asyncio.run(main()) == [True, True, True, True, False]
 
 
+def test_an_engine_of_small_runs_looks_for_no_new_call(tmp_path, monkeypatch):
+    """Their last commits, which are their only ones, read the keys."""
+
+    @tool(effect="pure", version=1)
+    async def double(n: int) -> int:
+        """Double."""
+        return 2 * n
+
+    async def main():
+        looks = []
+        async with Rig([double], str(tmp_path / "s.db")) as rig:
+            find = sqlite_store._numbers_of
+            monkeypatch.setattr(
+                sqlite_store, "_numbers_of", lambda db, wanted: looks.append(wanted) or find(db, wanted)
+            )
+            for n in range(4):
+                run = await rig.run(plan_of({"id": "s", "tool": "double", "args": {"n": n}}))
+                assert run.status == "succeeded"
+        return len(looks)
+
+    assert asyncio.run(main()) <= 1
+
+
 def test_a_file_that_cannot_be_read_leaves_nothing_known():
     """It is looked for, and whoever looks is told."""
     db = sqlite3.connect(":memory:", isolation_level=None)
