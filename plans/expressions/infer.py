@@ -107,10 +107,7 @@ def infer_fields(
     inferring = _Inference(scope, suggestions=suggestions, callers=callers)
     # The fields of a large plan's arguments are nearly all that it has, and nobody asks for the types of their objects.
     for name, tree in formula.tree.parts.items() if isinstance(formula.tree, Branch) else ():
-        if isinstance(tree, Leaf):
-            inferring.leaf(tree)
-        else:
-            inferring.branch(tree, into("", name))
+        inferring.part(tree, None, "", name)
     return Inferred(UNKNOWN, inferring.problems, inferring.leaves, inferring.branches)
 
 
