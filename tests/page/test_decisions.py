@@ -102,6 +102,7 @@ def test_the_inbox_has_what_waits_in_all_runs_and_keys_decide(inbox, tab, axe):
     first = submitted(inbox, calling("pay", account=9007199254740993, amount=4.0))
     second = submitted(inbox, calling("send", to="bob"))
     tab.goto(inbox.url)
+    expect(tab.get_by_role("heading", level=1)).to_have_text("Runs")
     tab.keyboard.press("g")
     tab.keyboard.press("d")
     expect(tab.locator(".call")).to_have_count(2)

@@ -76,6 +76,7 @@ def test_a_saved_plan_is_run_from_a_form_of_its_inputs(desk, tab, axe):
     tab.expected_faults = ("422",)
     save(desk, "payment")
     tab.goto(desk.url)
+    expect(tab.get_by_role("heading", level=1)).to_have_text("Runs")
     tab.keyboard.press("g")
     tab.keyboard.press("p")
     expect(tab.get_by_role("list", name="Saved plans")).to_contain_text("Pay <b>somebody</b>")

@@ -1,6 +1,6 @@
 // Keys for everything: a view says which keys it has while it is shown, and the help lists them.
 import { signal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
+import { useLayoutEffect } from "preact/hooks";
 
 export interface KeyBinding {
   /** As `KeyboardEvent.key` has it; two keys one after the other: `"g r"`. */
@@ -14,9 +14,9 @@ let prefix = "";
 let prefixAt = 0;
 const PREFIX_MS = 1_500;
 
-/** Have keys while a component is shown. `list` must not change between renderings but in what its functions do. */
+/** Have keys while a component is shown, from its first moment on. `list` must not change between renderings but in what its functions do. */
 export function useKeys(list: KeyBinding[]): void {
-  useEffect(() => {
+  useLayoutEffect(() => {
     bindings.value = [...bindings.value, ...list];
     return () => {
       bindings.value = bindings.value.filter((each) => !list.includes(each));
