@@ -13,13 +13,14 @@ import time
 from collections import Counter
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
 from ..executor import Event, Run
 from ..executor.fork import root_of
 from ..plans.durations import time_text
+from ..plans.immutable import record
 from ..plans.reports.nearest import listing
 from ..plans.reports.visible import visible
 from ..plans.values import Json
@@ -71,7 +72,7 @@ def failure_line(event: Event) -> str:
     return f"{event.data.get('code')}: {one_line(str(event.data.get('message')))}"
 
 
-@dataclass
+@record
 class ListCount:
     """How far the items of a list are.
 

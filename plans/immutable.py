@@ -28,6 +28,12 @@ def immutable(of: type[_Class]) -> type[_Class]:
     return _defined(of)
 
 
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def immutable_with_cache(of: type[_Class]) -> type[_Class]:
+    """Make a class as `immutable`, with a `__dict__` for what a `cached_property` keeps."""
+    return _defined(of, has_slots=False)
+
+
 @dataclass_transform(field_specifiers=(field,))
 def record(of: type[_Class]) -> type[_Class]:
     """Make a class a slotted dataclass whose instances are equal by their attributes, which may change."""
@@ -40,9 +46,11 @@ def frozen(of: type[_Class]) -> type[_Class]:
     return _defined(of, is_frozen=True)
 
 
-def _defined(of: type[_Class], *, is_hashed: bool = True, is_frozen: bool = False) -> type[_Class]:
+def _defined(
+    of: type[_Class], *, is_hashed: bool = True, is_frozen: bool = False, has_slots: bool = True
+) -> type[_Class]:
     own = vars(of)
-    made = cast("Any", dataclass(init=False, repr=False, eq=False, slots=True, frozen=is_frozen)(of))
+    made = cast("Any", dataclass(init=False, repr=False, eq=False, slots=has_slots, frozen=is_frozen)(of))
     if "__init__" not in own:
         # `inspect.signature` sees the parameters of a class for users; nobody asks for those of a class inside.
         made.__init__ = _init_of(made, is_frozen=True) if is_frozen else _init_on_first_use(made)

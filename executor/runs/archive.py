@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from math import isfinite
 from pathlib import Path
@@ -31,7 +31,7 @@ from ...errors import (
 from ...lazy_imports import late_pattern
 from ...plans import Plan
 from ...plans.format.shape import describe
-from ...plans.immutable import frozen
+from ...plans.immutable import frozen, immutable_with_cache
 from ...plans.python_types import Inputs
 from ...plans.reports.nearest import short
 from ...plans.values import Json, canonical
@@ -771,7 +771,7 @@ def _no_plan(name: object) -> InputRejected:
     )
 
 
-@dataclass
+@immutable_with_cache
 class Standing:
     """A run with its machine. Its snapshot is made when somebody asks: nobody asks for most runs of a server.
 

@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from types import MappingProxyType
 from typing import TypeAlias
 
 from ...lazy_imports import late_pattern
-from ...plans.immutable import immutable
+from ...plans.immutable import immutable, immutable_with_cache
 from ...plans.inputs import HOLE
 from ...plans.plan import Plan
 from ...plans.values import INTEGER_MAX, Json, NotJson, parse
@@ -49,7 +49,7 @@ class PatternMatch:
     doubt: str | None = None
 
 
-@dataclass(frozen=True)
+@immutable_with_cache
 class TaskPattern:
     """The tasks that a saved plan answers.
 

@@ -16,10 +16,11 @@ at most 5 or at least 5, yet integers are `unchecked-type` where the target is t
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import TypeAlias
 
+from ..immutable import immutable_with_cache
 from ..reports.errors import LocalProblem
 from ..reports.nearest import did_you_mean, listing
 from ..reports.paths import key
@@ -242,7 +243,7 @@ class _Comparison:
         return found
 
 
-@dataclass(frozen=True)
+@immutable_with_cache
 class _Place:
     """The types that a place wants and gets. Its problems are built on demand: most comparisons of alternatives are tried and dropped."""
 

@@ -13,7 +13,7 @@ This module knows neither JSON Schema (`read.py`) nor which type fits which plac
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from types import MappingProxyType
 from typing import Literal, TypeAlias
@@ -71,7 +71,7 @@ CUT = '{"$comment":"cut"}'
 """The constraint of what was cut off at a bound: nobody knows it, so no two of it are known to be the same."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@immutable
 class Unknown:
     """The type of values of any kind; `UNKNOWN` demands nothing of them.
 
@@ -107,7 +107,7 @@ UNKNOWN = Unknown()
 NEVER = Never.NEVER
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@immutable
 class Scalar:
     """Null, a boolean, a number or text.
 
@@ -136,7 +136,7 @@ class Scalar:
         return self._hash
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@immutable
 class ListType:
     """A list; the type of `[]` is `ListType(NEVER)`.
 
@@ -180,7 +180,7 @@ class Property:
     required: bool = True
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@immutable
 class ObjectType:
     """An object.
 
@@ -229,7 +229,7 @@ class ObjectType:
         return self._hash
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@immutable
 class Union:
     """Alternatives: at least two, flat, each once. Made by `union`, never directly."""
 

@@ -6,10 +6,11 @@ import copy
 import inspect
 import pickle
 from dataclasses import FrozenInstanceError, dataclass, field, fields, replace
+from functools import cached_property
 from typing import ClassVar
 
 import pytest
-from firmplan.plans.immutable import frozen, immutable, record
+from firmplan.plans.immutable import frozen, immutable, immutable_with_cache, record
 
 
 @immutable
@@ -39,6 +40,19 @@ class Frozen:
     parts: list[int] = field(default_factory=list[int], compare=False, repr=False)
 
 
+@immutable_with_cache
+class Cached:
+    """The same with a cached property."""
+
+    name: str
+    number: int = 3
+    parts: list[int] = field(default_factory=list[int], compare=False, repr=False)
+
+    @cached_property
+    def made(self) -> object:
+        return object()
+
+
 @immutable
 class Nothing:
     """A class without attributes."""
@@ -60,7 +74,7 @@ class Own:
         return "mine"
 
 
-@pytest.mark.parametrize("kind", [Quick, Frozen, Plain])
+@pytest.mark.parametrize("kind", [Quick, Cached, Frozen, Plain])
 def test_the_law_holds_for_both(kind):
     """Equality, hash, text, copies, patterns and fields are those of a frozen dataclass."""
     one = kind("a")
@@ -75,6 +89,15 @@ def test_the_law_holds_for_both(kind):
     match one:
         case kind(name, number):
             assert (name, number) == ("a", 3)
+
+
+def test_what_a_cached_property_keeps_is_no_part_of_the_value():
+    """It is made once, and equality, hash and text leave it out."""
+    one = Cached("a")
+    assert one.made is one.made
+    assert one == Cached("a")
+    assert hash(one) == hash(Cached("a"))
+    assert repr(one) == "Cached(name='a', number=3)"
 
 
 def test_equal_attributes_of_two_classes_are_not_equal():

@@ -15,7 +15,7 @@ import ast
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from hashlib import sha256
 from inspect import cleandoc
 from types import FunctionType
@@ -24,6 +24,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from ...plans.immutable import record
 from .attributes import (
     MARKS,
     bound_in,
@@ -49,7 +50,7 @@ PARTS_MAX = 20_000  # functions, classes and values of one tool: more is a whole
 _SELF = frozenset({"self", "cls"})
 
 
-@dataclass
+@record
 class CodeClosure:
     """The result of a walk.
 

@@ -17,11 +17,11 @@ import importlib
 import sys
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.util import resolve_name
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
+from ...plans.immutable import record
 from .constants import Unseen
 from .mutable_state import Mutation, captured_state, initial_state, is_plain
 from .names import Imported, NamesRead, Path
@@ -39,7 +39,7 @@ _PLACES = frozenset(
 """Names that say where a module is. Moving code changes no result that a fingerprint is about."""
 
 
-@dataclass
+@record
 class NameScope:
     """Where the names of one piece of code are looked up."""
 

@@ -13,12 +13,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
 
 from ...lazy_imports import late_pattern
 from ...plans.format.property_order import arranged, text_in_order
+from ...plans.immutable import immutable_with_cache
 from ...plans.values import Json, NotJson, parse
 from ..failures import writable
 from ..types.schemas import Checker
@@ -44,7 +44,7 @@ class NoJson(InvalidAnswer):
     """The text holds no JSON."""
 
 
-@dataclass(frozen=True)
+@immutable_with_cache
 class AnswerForm:
     """A value that is wanted from a model.
 

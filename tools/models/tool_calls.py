@@ -17,12 +17,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from ...lazy_imports import late_pattern
-from ...plans.immutable import immutable
+from ...plans.immutable import immutable, immutable_with_cache
 from ...plans.values import Json, NotJson, canonical, parse
 from ..failures import writable
 from .answer import AnswerForm, InvalidAnswer, NoJson, find_json
@@ -81,7 +80,7 @@ class NativeMessage:
         return dict(self.document)
 
 
-@dataclass(frozen=True)
+@immutable_with_cache
 class NativeTurn:
     """The question of one turn, and how its answer is read.
 

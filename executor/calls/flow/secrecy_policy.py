@@ -11,11 +11,12 @@ The labels are those of the plan, of the lock and of the present tools; the stri
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, cast
 
 from ....errors import EngineBug
+from ....plans.immutable import immutable
 from ...commands import Call, StartModelCall, StartPlanning, StartToolCall
 from ...events import CallFailed
 from ...journal.toolset_lock import ToolLock, ToolsetLock
@@ -89,7 +90,7 @@ class SecrecyPolicy:
         return survey_of(bodies_of(Draft(plan), plan, self._header.plans), tools)
 
 
-@dataclass(frozen=True)
+@immutable
 class _Tools:
     """The tools of a lock, with the names of all present tools: a reader of such a name is no person."""
 

@@ -17,12 +17,12 @@ The person who started the run is a reader of everything. A pure tool only compu
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
-from ...immutable import immutable
+from ...immutable import immutable, immutable_with_cache
 from ...program.program import WORLD
 from ...signature import Effect, Signature, Signatures, properties_of
 from ...values import Json
@@ -65,7 +65,7 @@ class Destination:
     recipients: Recipients = ()
 
 
-@dataclass(frozen=True)
+@immutable_with_cache
 class Secrecy:
     """The kinds of private data in one check or one run.
 
