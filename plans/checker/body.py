@@ -101,12 +101,16 @@ class PlanBody:
         """Return the positions of the steps that a template refers to, sorted."""
         return self.positions(template.formula.strict | template.formula.lenient)
 
-    def templates(self) -> Iterator[tuple[str, Template]]:
-        """Yield every template of the body with its path, that of the output last."""
+    def templates(self) -> Iterator[tuple[int | None, Template]]:
+        """Yield every template of the body with the position of its step, that of the output last and without one."""
         for position, step in enumerate(self.steps):
             for template in step.templates.values():
-                yield self.path(position) + template.where, template
-        yield f"{self.where}.output", self.output
+                yield position, template
+        yield None, self.output
+
+    def place(self, position: int | None, template: Template) -> str:
+        """Return the path of one of the `templates`."""
+        return (self.where if position is None else self.path(position)) + template.where
 
 
 @record

@@ -329,10 +329,11 @@ def _is_idle(context: CheckContext, survey: Survey, number: int, position: int) 
 def _check_inputs(context: CheckContext, body: PlanBody) -> None:
     used: set[str] = set()
     for _, template in body.templates():
-        if "inputs" in template.formula.names:
-            if not template.formula.inputs:
+        formula = template.formula
+        if "inputs" in formula.names:
+            if not formula.inputs:
                 return  # the template uses the object of all inputs
-            used.update(template.formula.inputs)
+            used.update(formula.inputs)
     if body.broken:
         return  # a broken step may have used them
     for name in body.inputs:

@@ -150,10 +150,12 @@ def _faults(bodies: Bodies) -> list[Problem]:
         for body, position in bodies.missing
     ]
     for body in bodies.every:
-        for at, template in body.templates():
-            found += [
-                problem(fault.code, at + fault.inner, fault.message, fault.hint) for fault in template.faults
-            ]
+        for position, template in body.templates():
+            if faults := template.faults:
+                at = body.place(position, template)
+                found += [
+                    problem(fault.code, at + fault.inner, fault.message, fault.hint) for fault in faults
+                ]
     return found
 
 
@@ -161,14 +163,18 @@ def _later_functions(bodies: Bodies, language: int) -> list[Problem]:
     """Return the calls of functions and methods that are newer than a version of the language."""
     found: list[Problem] = []
     for body in bodies.every:
-        for at, template in body.templates():
+        for position, template in body.templates():
             for leaf in template.formula.leaves:
                 for expression in leaf.expressions:
                     for kind, name, since in _calls(expression.parsed.node):
                         if since > language:
                             message = f"there is no {kind} '{name}'"
                             hint = f"it came with version {since} of expressions, and this run began with version {language}"
-                            found.append(problem("bad-expr", at + leaf.inner, message, hint))
+                            found.append(
+                                problem(
+                                    "bad-expr", body.place(position, template) + leaf.inner, message, hint
+                                )
+                            )
     return found
 
 
