@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, AnyStr, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
+    from types import ModuleType
 
 
 def on_first_use(
@@ -28,7 +29,7 @@ def on_first_use(
     def find(name: str) -> Any:  # noqa: ANN401  # any public name
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(import_module(f".{homes[name]}", package), name)
+        value = getattr(_imported(f".{homes[name]}", package), name)
         setattr(sys.modules[package], name, value)
         return value
 
@@ -47,9 +48,17 @@ class LazyModule:
         self.__name, self.__package = name, package
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # any name
-        value = getattr(import_module(self.__name, self.__package), name)
+        value = getattr(_imported(self.__name, self.__package), name)
         setattr(self, name, value)
         return value
+
+
+def _imported(name: str, package: str) -> ModuleType:
+    # What an import makes stays: scans for garbage among it would be a tenth of the import's time.
+    from .plans.collecting import collector_paused  # noqa: PLC0415  # `plans` imports this module
+
+    with collector_paused():
+        return import_module(name, package)
 
 
 def late_pattern(text: AnyStr, flags: int = 0) -> re.Pattern[AnyStr]:

@@ -4,6 +4,9 @@ It knows the engine and the service, and nothing of how they work inside; only `
 Begin at `app.py` (the group of all commands), `command.py` (how a command is declared) and `invocation.py` (what a command works with).
 """
 
-from .app import app, main
+from ..plans.collecting import collector_paused
+
+with collector_paused():  # what imports make stays
+    from .app import app, main
 
 __all__ = ["app", "main"]

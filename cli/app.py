@@ -73,13 +73,13 @@ class Commands(TyperGroup):
     """The group, with firmplan's own way out for errors. A module of commands is imported when one of its commands is asked for."""
 
     def __init__(self, **given: Any) -> None:  # noqa: ANN401  # typer's own
-        self._parts: dict[str, Mapping[str, Any]] = {}
+        self._made: dict[str, Any] = {}
         super().__init__(**given)
 
     @property
     def commands(self) -> MutableMapping[str, Any]:
         """All commands, in the order of the help."""
-        return {word: self._imported(module)[word] for word, module in HOMES.items()}
+        return {word: self._command(word) for word in HOMES}
 
     @commands.setter
     def commands(self, given: Mapping[str, Any]) -> None:
@@ -87,15 +87,16 @@ class Commands(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, ARG002  # typer's context and command
         """Return a command, or `None`."""
-        module = HOMES.get(cmd_name)
-        return None if module is None else self._imported(module)[cmd_name]
+        return self._command(cmd_name) if cmd_name in HOMES else None
 
-    def _imported(self, module: str) -> Mapping[str, Any]:
-        """Return the commands of a module, by name."""
-        if (found := self._parts.get(module)) is None:
-            part = _typer()
-            part.add_typer(import_module(f".commands.{module}", __package__).commands.app)
-            found = self._parts[module] = get_group(part).commands
+    def _command(self, word: str) -> Any:  # noqa: ANN401  # typer's command
+        """Return a command, which typer makes on first use: it takes a millisecond for each command of the module."""
+        if (found := self._made.get(word)) is None:
+            declared = import_module(f".commands.{HOMES[word]}", __package__).commands.app
+            alone = _typer()
+            alone.registered_commands = [each for each in declared.registered_commands if each.name == word]
+            alone.registered_groups = [each for each in declared.registered_groups if each.name == word]
+            found = self._made[word] = get_group(alone).commands[word]
         return found
 
     def main(  # type: ignore[override]  # typer's own options, passed on as they come

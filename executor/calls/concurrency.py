@@ -16,7 +16,7 @@ from types import coroutine
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 if TYPE_CHECKING:
-    from .dispatch import PreparedCall
+    from .dispatch import PreparedCall, StartCall
 
 T = TypeVar("T")
 
@@ -152,95 +152,106 @@ TURN_S: Final = 0.002  # how long calls that never wait may hold the event loop 
 
 
 class WorkerPool:
-    """The worker tasks of one run, which make the calls that are due.
+    """The worker tasks of one run, which prepare the calls that are ready, and make the calls that are due.
 
     A task for each call would cost more than a call that never waits. So a worker makes one call after the other. When a call waits, its
     worker waits with it, and another worker is started for the calls that are due. Calls that never wait need one worker in all; calls
     that wait need as many workers as there are calls under way, up to a limit.
 
-    A call is begun like a plain function, so that a call that never waits costs neither a task nor a coroutine.
+    A call is begun like a plain function, so that a call that never waits costs neither a task nor a coroutine. What its outcome makes ready is
+    prepared by the same worker once no call is due.
 
     A call that is cancelled cancels its worker's task, so that worker ends, and so does one whose call has changed the task's context. A worker
-    also ends when no call is due. A worker stays only for the writes that follow from its write, whose intents share the commit of its outcome.
-    Rejected: one that stays for all calls that its last call makes ready. It saves a task for each call of a chain of calls that never wait,
-    which is less than 5 % of their time, and other plans gain nothing.
+    also ends when nothing is left.
 
     Args:
+        prepare: Prepares the calls that are ready, and adds those that are to be made.
         begin: Begins a call, and returns the rest of the work on it; `None`: it has ended.
         is_wanted: Whether a call is still to be made, asked right before.
         spawn: Starts the task of a worker.
         tasks: Step -> the task that works on it; this pool enters its workers here.
         workers_max: Workers at a time, whether their calls run or wait for a semaphore; further calls wait in a queue.
+
+    Attributes:
+        ready: The calls that are to be prepared. Whoever adds one from outside the pool calls `start_workers`.
     """
 
     def __init__(
         self,
+        prepare: Callable[[], Awaitable[None]],
         begin: Callable[[PreparedCall], Awaitable[None] | None],
         is_wanted: Callable[[PreparedCall], bool],
         spawn: Callable[[str, Coroutine[Any, Any, None]], None],
         tasks: dict[str, asyncio.Task[None]],
         workers_max: int,
     ) -> None:
+        self._prepare = prepare
         self._begin = begin
         self._is_wanted = is_wanted
         self._spawn = spawn
         self._tasks = tasks
         self._workers_max = workers_max
+        self.ready: list[StartCall] = []
         self._due: deque[PreparedCall] = deque()
-        self._starting = 0  # workers whose task has not run yet
+        self._starting = 0  # workers that are about to look for calls
         self._busy = 0
-        self._waits = 0  # how often a worker has waited in a call, and begins another turn
-
-    def note_wait(self) -> None:
-        """Note that the worker that asks has waited a moment ago, so that other tasks have run."""
-        self._waits += 1
 
     def add(self, call: PreparedCall) -> None:
         """Add a call that is due. It is made after the next `start_workers`."""
         self._due.append(call)
 
     def start_workers(self, *, free: int = 0) -> None:
-        """Start as many workers as the due calls need: one, or one for each busy worker, because a busy worker may be waiting in its call.
+        """Start as many workers as are needed: one, or one for each busy worker, because a busy worker may be waiting in its call.
 
         Args:
             free: Workers that look for due calls right after this.
         """
-        if not self._due:
+        if not (self._due or self.ready):
             return
         room = self._workers_max - self._busy
-        for _ in range(min(len(self._due), max(self._busy, 1), room) - self._starting - free):
+        wanted = min(len(self._due), max(self._busy, 1), room)
+        # What is ready may need no call, so it waits for no room.
+        for _ in range((wanted or bool(self.ready)) - self._starting - free):
             self._starting += 1
             self._spawn("", self._work())
 
     async def _work(self) -> None:
-        """Make the calls that are due, until this worker has to end: none is left, cancelled, its context changed, or its turn over."""
+        """Make the calls that are due, and prepare those that are ready, until this worker has to end: nothing is left, cancelled, or its context changed."""
         self._starting -= 1
         due, begin, tasks = self._due, self._begin, self._tasks
         worker, context = cast("asyncio.Task[None]", asyncio.current_task()), copy_context()
-        until, waits = monotonic() + TURN_S, self._waits
+        until, has_waited = monotonic() + TURN_S, False
         try:
-            while due:
-                call = due.popleft()
-                if not self._is_wanted(call):
-                    continue
-                if (rest := begin(call)) is not None:
-                    tasks[call.step] = worker
-                    self._busy += 1
-                    if due and self._starting < self._busy:
-                        self.start_workers()
+            while (can_call := due and self._busy < self._workers_max) or self.ready:
+                if (has_waited and not due) or monotonic() > until:
+                    # Others get their turn. And calls that end in one turn of the event loop have what follows from them prepared together, so
+                    # that the store is asked once for the earlier results of all of them.
+                    self._starting += 1
                     try:
-                        await rest
+                        await asyncio.sleep(0)
                     finally:
-                        self._busy -= 1
-                        if tasks.get(call.step) is worker:
-                            del tasks[call.step]
-                    if waits != self._waits:  # others had their turn meanwhile
-                        until, waits = monotonic() + TURN_S, self._waits
-                # A cancel, or a context variable that the call has set, belongs to that call: the next one gets a new task.
-                if worker.cancelling() or copy_context() != context or (due and monotonic() > until):
-                    return
+                        self._starting -= 1
+                    until, has_waited = monotonic() + TURN_S, False
+                elif not can_call:
+                    await self._prepare()
+                elif self._is_wanted(call := due.popleft()):
+                    if (rest := begin(call)) is not None:
+                        tasks[call.step] = worker
+                        self._busy += 1
+                        if (due or self.ready) and self._starting < self._busy:
+                            self.start_workers()
+                        try:
+                            await rest
+                        finally:
+                            self._busy -= 1
+                            if tasks.get(call.step) is worker:
+                                del tasks[call.step]
+                        has_waited = True
+                    # A cancel, or a context variable that the call has set, belongs to that call: the next one gets a new task.
+                    if worker.cancelling() or copy_context() != context:
+                        return
         finally:
-            if due:
+            if due or self.ready:
                 self.start_workers()
 
 

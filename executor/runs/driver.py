@@ -18,7 +18,9 @@ import math
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
+from functools import partial
 from threading import Lock
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ...errors import ConfigError, EngineBug, ToolError
@@ -207,7 +209,6 @@ class Driver:
         self._writing: dict[str, float | None] = {}  # path of each write in flight -> its timeout in seconds
         self._active: _Active | None = None
         self._context = copy_context()
-        self._ready: list[StartCall] = []
         self._taken: set[int] = set()
 
     def _far_calls(self, dispatch: FarDispatch) -> FarCalls:
@@ -298,7 +299,8 @@ class Driver:
     def _enter(self, group: asyncio.TaskGroup) -> None:
         """Start tasks in this group from now on."""
         workers_max = max(WORKERS_MIN, 2 * self.facilities.semaphore.count)
-        pool = WorkerPool(self._begin, self._is_wanted, self._spawn, self._tasks, workers_max)
+        prepare = partial(self._start, free_workers=1)
+        pool = WorkerPool(prepare, self._begin, self._is_wanted, self._spawn, self._tasks, workers_max)
         self._active, self._recorder.is_driving = _Active(group, pool), True
 
     async def take_decisions(self, decisions: Sequence[Decision]) -> None:
@@ -415,22 +417,22 @@ class Driver:
             await self._go_on(event, follow_up)
 
     def _take_in_now(self, event: Cause, at: float) -> Coroutine[Any, Any, None] | None:
-        """Do the same, but return the rest where the commands have to wait for the store."""
+        """Do the same in a worker, which then starts the calls; return the rest where the commands have to wait for the store."""
         follow_up = self._recorder.note(event, at)
         if self._recorder.writes_next:
             return self._write_next(follow_up)
         if not follow_up:
             return None
         if self._recorder.must_be_durable(event, follow_up):
-            return self._go_on(event, follow_up)
+            return self._go_on(event, follow_up, starts=False)
         if not self.is_parking:
-            self._carry_out(follow_up)
+            self._carry_out(follow_up, starts=False)
         return None
 
     async def _write_next(self, follow_up: Sequence[Command]) -> None:
         """Start the writes that follow from the outcome of a write: its commit holds their intents, too."""
         # In this worker and in this turn of the event loop: otherwise the thread of commits would be woken once for the outcome and once more
-        # for the intents, after two more tasks.
+        # for the intents, a turn later.
         try:
             if self.journal.is_behind:
                 await self.journal.flush()
@@ -451,7 +453,7 @@ class Driver:
     def _carry_out(  # noqa: C901, PLR0912  # one case for each kind of command
         self, commands: Sequence[Command], *, starts: bool = True
     ) -> None:
-        """Carry commands out; calls are started by a task of their own, unless the caller starts them."""
+        """Carry commands out; calls are started by a worker, unless the caller starts them."""
         calls: list[StartCall] = []
         for command in commands:
             match command:
@@ -477,11 +479,15 @@ class Driver:
                 case Record():
                     raise EngineBug("records are written before commands are carried out")
         if calls:
-            # Calls that become ready in the same turn of the event loop are prepared together, so that the store is asked once for
-            # the earlier results of all of them.
-            if starts and not self._ready:
-                self._spawn("", self._start())
-            self._ready += calls
+            pool = self._pool()
+            pool.ready += calls
+            if starts:
+                pool.start_workers()
+
+    def _pool(self) -> WorkerPool:
+        if self._active is None:
+            raise EngineBug("a call became ready while nobody drives the run")
+        return self._active.pool
 
     def _spawn(self, step: str, work: Coroutine[Any, Any, None]) -> None:
         if self._active is None:
@@ -605,25 +611,24 @@ class Driver:
             free_workers: As of `WorkerPool.start_workers`.
         """
         # In one task, since a chain of results that are found would otherwise be a task each. As in a worker, others get their turn in between.
-        time = asyncio.get_running_loop().time
-        until = time() + TURN_S
-        while self._ready:
-            follow_up = await self._start_ready(free_workers)
+        pool, until = self._pool(), monotonic() + TURN_S
+        while pool.ready:
+            follow_up = await self._start_ready(pool, free_workers)
             if follow_up and self._recorder.must_be_durable(None, follow_up):
                 await self.journal.flush()
-            is_over = time() > until
+            is_over = monotonic() > until
             if not self.is_parking:
                 self._carry_out(follow_up, starts=is_over)
             if is_over:
                 return
 
-    async def _start_ready(self, free_workers: int) -> Sequence[Command]:
+    async def _start_ready(self, pool: WorkerPool, free_workers: int) -> Sequence[Command]:
         """Prepare the calls that are ready, let earlier results stand for some of them, and give the others to the worker pool.
 
         Returns:
             The commands that follow from the results that were found.
         """
-        commands, self._ready = self._ready, []
+        commands, pool.ready = pool.ready, []
         calls: list[PreparedCall] = []
         for command in commands:
             match dispatch(command, self.machine, self._results, self._flow_policy, self._preparation):
@@ -641,9 +646,6 @@ class Driver:
             [call for call in calls if not isinstance(found.get(call.step), Reusable)]
         )
         # During the lookup steps may have been cancelled, and the driver asked to stop: so each call is checked again.
-        if self._active is None:
-            raise EngineBug("a call became ready while nobody drives the run")
-        pool = self._active.pool
         follow_up: list[Command] = []
         now = self.facilities.clock.now()
         for call in calls:
@@ -867,8 +869,6 @@ class Driver:
         call.handed = elapsed_s()
         try:
             await self.journal.flush()
-            if self._active is not None:
-                self._active.pool.note_wait()
             # The only await between the intent and the call: whatever stops the run from here on finds a call that may have taken effect.
             if self.machine.is_cancelled:  # the write has not been called yet, so it can be withdrawn
                 self._writing.pop(call.step, None)
@@ -909,6 +909,7 @@ class Driver:
                 await self._take_in(self.machine.withdrawn(step))
             else:
                 await self._concluded(call, outcome, _NOTHING, usage)
+                self._pool().start_workers()  # which this task is not
         finally:
             self._writing.pop(step, None)
             self._forget(step)

@@ -206,31 +206,36 @@ async def test_a_queue_without_a_worker_is_told_and_the_call_begins_with_one(
 async def test_the_next_driver_follows_the_call_of_one_that_was_killed(
     backend, queue, postgres_url, tmp_path
 ):
-    """A read and a write, neither of which is called again: the journal says that they were kept."""
-    tools = in_queue(queue)
+    """A read and two writes, none of which is called again: the journal says that they were kept. What follows from them is called."""
+    tools, names = in_queue(queue), ("pay", "look", "put")
     first = start_worker(backend, postgres_url, queue)
     try:
         async with (
             engine_of(backend, postgres_url, tools) as front,
             working(backend, postgres_url, tools, queue=queue),
         ):
-            runs = [
-                (await front.submit(plan_of(name, folder=str(tmp_path), name=name))).id
-                for name in ("pay", "look")
-            ]
-            for name in ("pay", "look"):
+            runs: dict[str, str] = {}
+            for name in names:
+                plan = plan_of(name, folder=str(tmp_path), name=name)
+                args = {"folder": str(tmp_path), "name": f"{name}-next"}
+                plan["steps"].append({"id": "next", "tool": name, "args": args, "after": ["s"]})
+                (tmp_path / f"{name}-next.go").touch()
+                runs[name] = (await front.submit(plan)).id
+            for name in names:
                 await until((tmp_path / f"{name}.begun").exists)
             end(first)
             async with working(backend, postgres_url, tools):
-                for run_id in runs:
+                for run_id in runs.values():
                     assert await kept_in(front, run_id) == ["s"]
-                for name in ("pay", "look"):
+                for name in names:
                     (tmp_path / f"{name}.go").touch()
-                for run_id, name in zip(runs, ("pay", "look"), strict=True):
-                    assert (await front.wait(run_id)).output == name
-        assert lines(tmp_path) == ["pay"]
-        assert len((tmp_path / "pay.begun").read_text().split()) == 1
-        assert len((tmp_path / "look.begun").read_text().split()) == 1
+                for run_id in runs.values():
+                    (await front.wait(run_id)).raise_for_status()
+                    events = [event.type async for event in front.events(run_id)]
+                    assert events.count("RunResumed") == 1
+        made = [f"{name}{after}" for name in names for after in ("", "-next")]
+        assert sorted(line.split()[0] for line in lines(tmp_path)) == ["pay", "pay-next", "put", "put-next"]
+        assert [len((tmp_path / f"{name}.begun").read_text().splitlines()) for name in made] == [1] * 6
     finally:
         end(first)
 

@@ -32,15 +32,28 @@ class Work:
         self.workers = 0
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self.prepared: list[list[str]] = []
         self._make = make
         self.pool = WorkerPool(
-            self._made, lambda call: call.step not in self.unwanted, self._spawn, self.tasks, workers_max
+            self._prepare,
+            self._made,
+            lambda call: call.step not in self.unwanted,
+            self._spawn,
+            self.tasks,
+            workers_max,
         )
 
     def _spawn(self, step, work):
         assert step == ""
         self.workers += 1
         self._tasks.add(asyncio.get_running_loop().create_task(work))
+
+    async def _prepare(self):
+        ready, self.pool.ready = self.pool.ready, []
+        self.prepared.append([call.step for call in ready])
+        for call in ready:
+            self.pool.add(call)
+        self.pool.start_workers(free=1)
 
     async def _made(self, call):
         assert self.tasks[call.step] is asyncio.current_task()
@@ -211,24 +224,118 @@ def test_what_a_tool_leaves_in_its_context_reaches_no_other_call(are_in_turn):
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("is_noted", [True, False])
-def test_a_worker_that_has_waited_begins_another_turn(monkeypatch, is_noted):
-    """Other tasks ran meanwhile: so it makes the calls that are due by then. A call that took its time without a wait ends the turn."""
+def test_a_worker_whose_turn_is_over_lets_others_run_first(monkeypatch):
+    """And then goes on itself: another task would cost more than the turn."""
     clock = [0.0]
     monkeypatch.setattr(concurrency, "monotonic", lambda: clock[0])
 
     async def main():
+        ran = []
+
         async def make(step):
-            await asyncio.sleep(0)
             clock[0] += 10 * concurrency.TURN_S
-            if is_noted:
-                work.pool.note_wait()
+            asyncio.get_running_loop().call_soon(ran.append, step)
+            if step > "a":
+                assert ran[-1] < step
             if step < "d":
                 work.pool.add(Call(chr(ord(step) + 1)))
 
         work = Work(make)
         await work.finish("a")
+        assert work.made == ran == list("abcd")
+        assert work.workers == 1
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_chain_needs_one_worker(waits):
+    """What the outcome of a call makes ready is prepared and called by the worker of that call."""
+
+    async def main():
+        async def make(step):
+            if waits:
+                await asyncio.sleep(0)
+            if step < "d":
+                work.pool.ready.append(Call(chr(ord(step) + 1)))
+
+        work = Work(make)
+        await work.finish("a")
         assert work.made == list("abcd")
-        assert work.workers == (1 if is_noted else 4)
+        assert work.prepared == [["b"], ["c"], ["d"]]
+        assert work.workers == 1
+
+    asyncio.run(main())
+
+
+def test_calls_that_end_together_have_what_follows_prepared_together():
+    """One turn of the event loop, one look into the store; and the workers of the calls that have ended make what follows."""
+
+    async def main():
+        gate = asyncio.Event()
+
+        async def make(step):
+            if step in "abc":
+                await gate.wait()
+                work.pool.ready.append(Call(step.upper()))
+            else:
+                await asyncio.sleep(0)
+
+        work = Work(make)
+        asyncio.get_running_loop().call_later(0.01, gate.set)
+        await work.finish(*"abc")
+        assert work.prepared == [["A", "B", "C"]]
+        assert sorted(work.made) == list("ABCabc")
+        assert work.workers == 3
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("most", [1, 2, 1_000])
+def test_a_call_that_waits_holds_up_nothing_that_is_ready(most):
+    """Whatever number of workers there may be: what is ready may have a result already, and need no call."""
+
+    async def main():
+        is_prepared, under_way = asyncio.Event(), 0
+
+        async def make(step):
+            nonlocal under_way
+            under_way += 1
+            assert under_way <= most
+            if step == "a":
+                work.pool.ready.append(Call("c"))
+            elif step == "b":
+                await is_prepared.wait()
+                await asyncio.sleep(0.01)
+            under_way -= 1
+
+        work = Work(make, most)
+        prepare = work._prepare
+
+        async def prepared():
+            await prepare()
+            is_prepared.set()
+
+        work.pool._prepare = prepared
+        await work.finish(*"ab")
+        assert sorted(work.made) == list("abc")
+
+    asyncio.run(main())
+
+
+def test_what_a_cancelled_call_has_made_ready_is_left_to_others():
+    """Its worker ends with it."""
+
+    async def main():
+        async def make(step):
+            if step == "a":
+                work.pool.ready.append(Call("b"))
+                asyncio.current_task().cancel()
+                await asyncio.sleep(0)
+
+        work = Work(make)
+        await work.finish("a")
+        assert work.made == ["b"]
+        assert work.workers == 2
 
     asyncio.run(main())
