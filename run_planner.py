@@ -35,7 +35,7 @@ from .planner.checking import INLINE_STEPS, beside, checked, is_small
 from .planner.part import Part
 from .planner.request import with_defaults
 from .plans import CheckReport, Plan, check
-from .plans.checker.checker import check_draft, output_problems
+from .plans.checker.checker import Checked, check_draft, output_problems
 from .plans.collecting import collector_paused
 from .plans.format.load import read_text
 from .plans.format.saved import find_plan_in, saved_plans_of
@@ -201,13 +201,13 @@ class EnginePlanner:
         self, plan: Plan, saved: Mapping[str, Plan], models: EngineModels, *, small: bool
     ) -> Survey | None:
         """Check a plan, and return the survey of the check. Raises: PlanRejected."""
-        found: Survey | None = None
+        found: Checked | None = None
         secrets, policies = self._facilities.secrets.places, self._facilities.policies
 
         def judged(limits: Limits) -> CheckReport:
             nonlocal found
             with collector_paused():
-                report, found = check_draft(
+                found = check_draft(
                     Draft(plan),
                     self._tools,
                     saved,
@@ -217,12 +217,14 @@ class EnginePlanner:
                     policies.names,
                     models=models,
                 )
-            return self._judge(report)
+                report = self._judge(CheckReport(found.problems))
+                # Nobody reads the bounds of a plan that runs.
+                return report if report.ok else self._judge(found.report())
 
         report = await checked(judged, small=small)
         if not report.ok:
             raise PlanRejected(report)
-        return found
+        return None if found is None else found.survey
 
     async def graph(self, plan: PlanLike, tenant: str = "") -> dict[str, Json]:
         """Return the graph of a plan, as `graph_of` does; it may have faults. Raises: PlanRejected: it has not the shape of a plan."""

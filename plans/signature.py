@@ -162,7 +162,8 @@ class AgentTools:
 def agent_tools_of(tool: Signature | None) -> AgentTools | None:
     """Return what the model of a tool may do before it answers; `None`: it answers at once, or asks no model."""
     # Not a part of `Signature`: hardly any tool has it, and tools of other programs do not know it.
-    return cast("AgentTools | None", getattr(tool, "agent_tools", None))
+    found: AgentTools | None = getattr(tool, "agent_tools", None)
+    return found
 
 
 def called_by(tool: Signature | None) -> tuple[str, ...]:

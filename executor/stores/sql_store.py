@@ -490,15 +490,24 @@ class SqlStore(ABC):
 
     async def create_run(self, row: RunRow) -> bool:
         """See `Store.create_run`."""
-        return (await self._write(lambda sql: self._create(sql, row), outlives="power")).rowcount == 1
+        (made,) = await self._write(lambda sql: self._create_all(sql, [row]), outlives="power")
+        return made.rowcount == 1
 
     def create_runs(self, rows: Sequence[RunRow]) -> Sequence[bool]:
         """See `Store.create_runs`."""
-        made = self._write_here(lambda sql: [self._create(sql, row) for row in rows], outlives="power")
+        made = self._write_here(lambda sql: self._create_all(sql, rows), outlives="power")
         return [cursor.rowcount == 1 for cursor in made]
 
+    def _create_all(self, sql: Sql, rows: Sequence[RunRow]) -> Sequence[Cursor]:
+        """Add runs, and begin the beats of their owners. The cursor of a run has changed one row if none of its id was there."""
+        made = [self._create(sql, row) for row in rows]
+        for owner in sorted({row.owner for row in rows if row.owner is not None}):
+            self._prepare_claim()
+            sql.rows(_BEGIN_TO_BEAT, _first_beat(owner))
+        return made
+
     def _create(self, sql: Sql, row: RunRow) -> Cursor:
-        """Add a run. The cursor has changed one row if none of its id was there."""
+        """Add a run."""
         values: dict[str, object] = dict(zip(_COLUMN_NAMES, _IN_COLUMNS(row), strict=True))
         values |= {
             "tenant": row.tenant,
@@ -515,9 +524,6 @@ class SqlStore(ABC):
         self._put_header(sql, row.id, row.header)
         if row.due is not None:
             sql.send(_KEEP_DUE.format(stands="1=1"), {"run": row.id, "due": float(row.due)})
-        if row.owner is not None:
-            self._prepare_claim()
-            sql.rows(_BEGIN_TO_BEAT, _first_beat(row.owner))
         return made
 
     # Only a task without a plan changes its header: the first record of a run holds the digest of the header, and fixes it.

@@ -101,12 +101,16 @@ class PlanBody:
         """Return the positions of the steps that a template refers to, sorted."""
         return self.positions(template.formula.strict | template.formula.lenient)
 
-    def templates(self) -> Iterator[tuple[str, Template]]:
-        """Yield every template of the body with its path, that of the output last."""
+    def templates(self) -> Iterator[tuple[int | None, Template]]:
+        """Yield every template of the body with the position of its step, that of the output last and without one."""
         for position, step in enumerate(self.steps):
             for template in step.templates.values():
-                yield self.path(position) + template.where, template
-        yield f"{self.where}.output", self.output
+                yield position, template
+        yield None, self.output
+
+    def place(self, position: int | None, template: Template) -> str:
+        """Return the path of one of the `templates`."""
+        return (self.where if position is None else self.path(position)) + template.where
 
 
 @record
@@ -250,18 +254,17 @@ def _refs(step: Step, index: int, position: Mapping[str, int]) -> Refs:
     templates = step.templates
     for name, template in templates.items():
         formula = template.formula
-        for ids, found in ((formula.strict, strict), (formula.lenient, lenient)):
-            if not ids:
-                continue
-            places = {position[id_] for id_ in ids if id_ in position}
-            if index in places:
-                places.discard(index)
-                to_self = to_self or name != "until"
-            found.update(places)
+        for found, ids in (strict, formula.strict), (lenient, formula.lenient):
+            if ids:
+                found |= {position[id_] for id_ in ids if id_ in position}
+        if index in strict or index in lenient:
+            strict.discard(index)
+            lenient.discard(index)
+            to_self = to_self or name != "until"
     when = templates.get("when")
     is_filter = when is not None and not when.formula.names.isdisjoint({"item", "index"})
     return Refs(
-        needs=tuple(sorted(strict | lenient)),
+        needs=tuple(sorted(strict | lenient if lenient else strict)),
         lenient=frozenset(lenient - strict) if lenient else _NOBODY,
         needs_when=() if when is None or is_filter else _positions(when, position, index),
         after=tuple(sorted({position[id_] for id_ in step.after if id_ in position})) if step.after else (),

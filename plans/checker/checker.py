@@ -15,6 +15,7 @@ from typing import TypeAlias, cast
 from ..collecting import collector_paused
 from ..format.shape import Draft, draft_of
 from ..format.source import SourceError, parse_source, source_report
+from ..immutable import immutable
 from ..limits import LIMITS, Limits
 from ..plan import Plan
 from ..reports.problems import Bounds, CheckReport, Problem, in_order, problem
@@ -83,7 +84,7 @@ def check(  # noqa: PLR0913  # what a plan is checked by
     def judged(draft: Draft) -> CheckReport:
         return check_draft(
             draft, tools, plans, limits, secrets, rules, policies, written, models_known(models)
-        )[0]
+        ).report()
 
     with collector_paused():
         if not isinstance(plan, str | bytes):
@@ -128,6 +129,29 @@ def output_problems(
     return tuple(each for each in report.problems if each.path.startswith(("$.output", "$.returns")))
 
 
+@immutable
+class Checked:
+    """A plan whose check is done.
+
+    Attributes:
+        problems: As of `CheckReport`.
+        survey: The survey that the check judged by, which the compiler needs too. `None`: the check did not come to it, as the next.
+        context: What the check knows.
+    """
+
+    problems: tuple[Problem, ...]
+    survey: Survey | None = None
+    context: CheckContext | None = None
+
+    def report(self) -> CheckReport:
+        """Return the report, whose bounds and types are worked out now: a plan that runs at once does not need them."""
+        if self.survey is None or self.context is None:
+            return CheckReport(self.problems)
+        if self.survey.runs_itself:  # such a plan has neither a bound nor a tree of steps
+            return CheckReport(self.problems, Bounds(None, None, ()))
+        return CheckReport(self.problems, bounds_of(self.context, self.survey), _inferred(self.context))
+
+
 def check_draft(  # noqa: PLR0913, PLR0917  # the arguments of `check`
     draft: Draft,
     tools: Signatures,
@@ -138,8 +162,8 @@ def check_draft(  # noqa: PLR0913, PLR0917  # the arguments of `check`
     policies: Collection[str] | None,
     written: Collection[str] = (),
     models: KnownModels | None = None,
-) -> tuple[CheckReport, Survey | None]:
-    """Return the report of `check`, and the survey that it judged by, which the compiler needs too. `None`: the check did not come to it.
+) -> Checked:
+    """Check a plan of which the shape was read.
 
     Args:
         draft: The plan.
@@ -153,24 +177,22 @@ def check_draft(  # noqa: PLR0913, PLR0917  # the arguments of `check`
         models: See there.
     """
     if draft.plan is None:
-        return CheckReport(in_order(draft.problems)), None
+        return Checked(in_order(draft.problems))
     count = len(draft.plan.steps) + sum(len(inner.steps) for inner in draft.plan.plans.values())
     if count > limits.steps_max:
         message = f"the plan has {count} steps: expected at most {limits.steps_max}"
         too_large = problem("limit-exceeded", "$.steps", message, "divide it, or raise Limits.steps_max")
-        return CheckReport(in_order([*draft.problems, too_large])), None
+        return Checked(in_order([*draft.problems, too_large]))
     misshapen = tuple(fault.path for fault in draft.problems if fault.path != "$")[:MISSHAPEN_MAX]
     problems = ProblemList(list(draft.problems), misshapen, limits.suggestions_max)
     bodies = bodies_of(draft, draft.plan, plans)
     bodies.every[0].written = frozenset(written)
     if (past := _fold_all(bodies, limits)) is not None:
-        return CheckReport(in_order([*draft.problems, past])), None
+        return Checked(in_order([*draft.problems, past]))
     context = CheckContext(bodies, tools, limits, problems, secrets, policies, models)
     survey = survey_of(bodies, tools, limits)
     _check_bodies(context, survey, rules or default_rules)
-    if survey.runs_itself:  # such a plan has neither a bound nor a tree of steps
-        return CheckReport(in_order(problems.problems), Bounds(None, None, ())), survey
-    return CheckReport(in_order(problems.problems), bounds_of(context, survey), _inferred(context)), survey
+    return Checked(in_order(problems.problems), survey, context)
 
 
 def _fold_all(bodies: Bodies, limits: Limits) -> Problem | None:
@@ -182,11 +204,11 @@ def _fold_all(bodies: Bodies, limits: Limits) -> Problem | None:
     """
     left = limits.work_max
     for body in bodies.every:
-        for at, template in body.templates():
+        for position, template in body.templates():
             for inner, expression in template.formula.foldable:
                 work = expression.parsed.folding(left).work
                 if work > left:
-                    return _too_much_work(body, at + inner, limits)
+                    return _too_much_work(body, body.place(position, template) + inner, limits)
                 left -= work
     return None
 

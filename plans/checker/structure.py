@@ -114,7 +114,8 @@ def check_names(context: CheckContext, body: PlanBody) -> None:
         if position in body.broken:
             continue
         path = body.path(position)
-        _check_name(context, body, f"{path}.id", "a step", step.id)
+        if not is_name(step.id):
+            _check_name(context, body, f"{path}.id", "a step", step.id)
         for name in step.given if isinstance(step, PlanForStep) else ():
             _check_name(context, body, f"{path}.given{key(name)}", "a given value", name)
         # References mean the first of two steps with one id, so the second is the one to rename.
@@ -294,11 +295,13 @@ def check_usage(context: CheckContext, survey: Survey) -> None:
             continue  # the check reported this when the plan was saved
         used = _used(body)
         for position, step in enumerate(body.steps):
+            if used[position]:
+                continue
             # A step that has another problem may be unused because of it.
             has_problem = (
                 position in body.broken or not is_name(step.id) or body.position[step.id] != position
             )
-            if not used[position] and not has_problem and _is_idle(context, survey, number, position):
+            if not has_problem and _is_idle(context, survey, number, position):
                 message = f"nothing refers to step '{step.id}', and it changes nothing"
                 hint = f"leave it out, or refer to it: ${{{step.id}}}"
                 context.problems.add(body, "unused-step", body.path(position), message, hint)
@@ -329,10 +332,11 @@ def _is_idle(context: CheckContext, survey: Survey, number: int, position: int) 
 def _check_inputs(context: CheckContext, body: PlanBody) -> None:
     used: set[str] = set()
     for _, template in body.templates():
-        if "inputs" in template.formula.names:
-            if not template.formula.inputs:
+        formula = template.formula
+        if "inputs" in formula.names:
+            if not formula.inputs:
                 return  # the template uses the object of all inputs
-            used.update(template.formula.inputs)
+            used.update(formula.inputs)
     if body.broken:
         return  # a broken step may have used them
     for name in body.inputs:

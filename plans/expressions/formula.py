@@ -22,7 +22,7 @@ from ..values import DEPTH_MAX, Json, canonical
 from .data_spans import Span, TextWithData
 from .evaluate import compile_node
 from .functions import text_of
-from .nodes import NOTHING, Call, Literal, Name, joined_references
+from .nodes import NOTHING, Call, Literal, Name, References, joined_references
 from .operators import CHARACTERS_MAX, Frame, checked
 from .template import (
     Branch,
@@ -101,15 +101,19 @@ class Formula:
     def __post_init__(self) -> None:
         found, self.foldable = NOTHING, ()
         if self.leaves:
-            every = [
-                (leaf.inner, piece)
-                for leaf in self.leaves
-                for piece in leaf.pieces
-                if isinstance(piece, Expression)
-            ]
-            found = joined_references([piece.parsed.refers for _, piece in every])
-            # Most expressions are paths, and of those nothing has to be asked again.
-            self.foldable = tuple([each for each in every if not each[1].parsed.is_path])
+            refers: list[References] = []
+            foldable: list[tuple[str, Expression]] = []
+            for leaf in self.leaves:
+                for piece in leaf.pieces:
+                    if isinstance(piece, Expression):
+                        parsed = piece.parsed
+                        refers.append(parsed.refers)
+                        # Most expressions are paths, and of those nothing has to be asked again.
+                        if not parsed.is_path:
+                            foldable.append((leaf.inner, piece))
+            found = joined_references(refers)
+            if foldable:
+                self.foldable = tuple(foldable)
         self.strict, self.lenient, self.inputs = found.strict, found.lenient, found.inputs
         others = found.lenient | found.roots
         # The same object where nothing else is used: the labels ask by identity, since most templates refer to steps only.

@@ -385,8 +385,13 @@ def joined_references(every: list[References]) -> References:
     """Return what several expressions refer to together."""
     if len(every) == 1:
         return every[0]
-    strict = _fixed(_NOTHING.union(*[one.strict for one in every]))
-    others = [one for one in every if one.lenient or one.roots]
+    steps: set[str] = set()
+    others: list[References] = []
+    for one in every:
+        steps |= one.strict
+        if one.lenient or one.roots:
+            others.append(one)
+    strict = _fixed(steps)
     if not others:  # most refer to steps only
         return References(strict)
     uses_all = any("inputs" in one.roots and not one.inputs for one in others)

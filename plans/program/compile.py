@@ -10,6 +10,7 @@ need an approval; sets past `VARIANTS_MAX` are joined, which errs on the side of
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import field
 from typing import Any, cast
 
 from ...errors import PlanRejected
@@ -150,10 +151,12 @@ def _faults(bodies: Bodies) -> list[Problem]:
         for body, position in bodies.missing
     ]
     for body in bodies.every:
-        for at, template in body.templates():
-            found += [
-                problem(fault.code, at + fault.inner, fault.message, fault.hint) for fault in template.faults
-            ]
+        for position, template in body.templates():
+            if faults := template.faults:
+                at = body.place(position, template)
+                found += [
+                    problem(fault.code, at + fault.inner, fault.message, fault.hint) for fault in faults
+                ]
     return found
 
 
@@ -161,14 +164,18 @@ def _later_functions(bodies: Bodies, language: int) -> list[Problem]:
     """Return the calls of functions and methods that are newer than a version of the language."""
     found: list[Problem] = []
     for body in bodies.every:
-        for at, template in body.templates():
+        for position, template in body.templates():
             for leaf in template.formula.leaves:
                 for expression in leaf.expressions:
                     for kind, name, since in _calls(expression.parsed.node):
                         if since > language:
                             message = f"there is no {kind} '{name}'"
                             hint = f"it came with version {since} of expressions, and this run began with version {language}"
-                            found.append(problem("bad-expr", at + leaf.inner, message, hint))
+                            found.append(
+                                problem(
+                                    "bad-expr", body.place(position, template) + leaf.inner, message, hint
+                                )
+                            )
     return found
 
 
@@ -245,10 +252,12 @@ class _BodyCompiler:
     untrusted: int
     passed: Passed
     is_chosen: bool = False
+    body: PlanBody = field(init=False)
+    _flow: Labels = field(init=False)
 
-    @property
-    def body(self) -> PlanBody:
-        return self.survey.bodies.every[self.number]
+    def __post_init__(self) -> None:
+        self.body = self.survey.bodies.every[self.number]
+        self._flow = self.survey.labels[self.number]
 
     def program(self) -> Program:
         """Return the body's program."""
@@ -266,8 +275,8 @@ class _BodyCompiler:
 
     def _step(self, position: int, step: Step) -> StepCode:
         refs, touches = self.body.refs[position], self.survey.touches[self.number][position]
-        formulas = {name: template.formula for name, template in step.templates.items()}
-        for_each, until = formulas.get("for_each"), formulas.get("until")
+        texts = step.templates
+        for_each, until, when = texts.get("for_each"), texts.get("until"), texts.get("when")
         # Once a plan runs, what decided about it decides nothing more: `controlled_inside` leaves those bits out.
         chance, tainted = (
             self._flow.chance(position) & self.untrusted,
@@ -277,11 +286,13 @@ class _BodyCompiler:
             position=position,
             id=step.id,
             action=action_of(step, self.body.types, self.tools, self._found(position, step)),
-            when=formulas.get("when"),
+            when=None if when is None else when.formula,
             when_filters=refs.is_filter,
-            for_each=for_each,
+            for_each=None if for_each is None else for_each.formula,
             on_error=on_error_of(step),
-            repeat=None if step.repeat is None or until is None else RepeatUntil(until, step.repeat.max),
+            repeat=None
+            if step.repeat is None or until is None
+            else RepeatUntil(until.formula, step.repeat.max),
             retries=step.retries,
             timeout_s=None if step.timeout is None else float(step.timeout),
             needs_when=refs.needs_when,
@@ -300,10 +311,6 @@ class _BodyCompiler:
 
     def _is_controlled(self, position: int) -> bool:
         return self.is_chosen or bool(self._flow.chance(position) & self.untrusted)
-
-    @property
-    def _flow(self) -> Labels:
-        return self.survey.labels[self.number]
 
     def _tainted_arguments(self, position: int, step: Step) -> tuple[str, ...]:
         """Return the arguments of a step that hold untrusted data, sorted: all of them, if whoever wrote the plan had seen such data."""

@@ -158,6 +158,22 @@ def test_a_run_is_made_and_claimed_together(make_store):
     with_store(make_store, law)
 
 
+def test_runs_are_made_and_claimed_in_one_transaction(make_store):
+    """Each by its owner, whose beat has begun; a run that is there already stays as it is."""
+
+    async def law(store):
+        assert await store.create_run(row_of("old"))
+        owners = {"a": "me", "b": "you", "c": "me", "d": None, "old": "Zoe"}
+        rows = [row_of(run_id, owner=owner, epoch=int(owner is not None)) for run_id, owner in owners.items()]
+        assert await asyncio.to_thread(store.create_runs, rows) == [True, True, True, True, False]
+        found = [await store.find_run(run_id) for run_id in owners]
+        assert [row.owner for row in found] == ["me", "you", "me", None, None]
+        assert [row.beat is not None for row in found] == [True, True, True, False, False]
+        assert found[0].beat == found[2].beat
+
+    with_store(make_store, law)
+
+
 def test_a_run_that_comes_of_one_that_is_gone_is_not_made(make_store):
     """It would need that one's journal. A kept replay needs none; and whoever was refused leaves the store usable."""
 

@@ -24,7 +24,7 @@ from untrusted_plans import TOOLS, Author
 def surveyed(plan, tools):
     """Return the survey of the check, as an engine hands it to the compiler."""
     signatures = signatures_of(tools)
-    return check_draft(Draft(plan), signatures, None, LIMITS, None, None, None)[1], signatures
+    return check_draft(Draft(plan), signatures, None, LIMITS, None, None, None).survey, signatures
 
 
 def expect_equal(plan, tools, **options):

@@ -520,9 +520,14 @@ def _label(labels: Labels, position: int, tools: Signatures, *, is_top: bool) ->
     # A round that fails is the last, so what can make a round fail decides how often a repeated step runs. See the end of this function.
     rounds = labels.reach[position] if step.repeat is not None and labels.counted.rounds else CLEAN
     labels.control[position], labels.reach[position] = control, reach | rounds
-    called = [tools.find(name) for name in step.may_call]
-    if isinstance(step, ToolStep) and (more := called_by(called[0])):
-        called += map(tools.find, more)  # the answer of an agent may hold what its tools returned
+    if isinstance(step, ToolStep):
+        tool = tools.find(step.tool)
+        called = [
+            tool,
+            *map(tools.find, called_by(tool)),
+        ]  # the answer of an agent may hold what its tools returned
+    else:
+        called = [tools.find(name) for name in step.may_call]
     if labels.secrecy.kinds:
         labels.private[position] = labels.secrecy.of_tools(called)
     if labels.counted.world and labels.touches[position]:
