@@ -66,6 +66,15 @@ def test_an_engine_is_named_without_what_it_works_with():
     assert run_python("-c", probe).stdout.strip() == "[]"
 
 
+def test_an_import_on_first_use_is_not_scanned_for_garbage():
+    """The collector pauses while a public name is imported, and runs again afterwards."""
+    probe = (
+        "import gc, firmplan; seen = []; gc.collect(); gc.callbacks.append(lambda *_: seen.append(1)); "
+        "firmplan.Plan; gc.callbacks.clear(); print(len(seen), gc.isenabled(), gc.get_freeze_count())"
+    )
+    assert run_python("-c", probe).stdout.split() == ["0", "True", "0"]
+
+
 def test_every_public_name_is_importable():
     """Every name of `__all__` comes from its room, and `dir()` shows it."""
     for name in firmplan.__all__:
