@@ -90,7 +90,7 @@ class Commands(TyperGroup):
         return self._command(cmd_name) if cmd_name in HOMES else None
 
     def _command(self, word: str) -> Any:  # noqa: ANN401  # typer's command
-        """Return a command, which typer makes on first use: it takes a millisecond for each command of the module."""
+        """Return a command. typer makes it on first use, and alone: a process asks for one, and a module has many."""
         if (found := self._made.get(word)) is None:
             declared = import_module(f".commands.{HOMES[word]}", __package__).commands.app
             alone = _typer()

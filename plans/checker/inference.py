@@ -308,8 +308,7 @@ class _TypedBody:
         match step:
             case ToolStep(tool=name):  # most steps, so they are asked about first
                 tool = context.tools.find(name)
-                if tool is None or called_by(tool):
-                    self._expect_tools_of(f"{path}.tool", name, tool)
+                self._expect_tools_of(f"{path}.tool", name, tool)
                 made = NEVER if tool is None else context.result_type(tool)
                 parameters = None if tool is None else context.parameters(tool)
                 self._check_args(path, step, parameters, _with_previous(step, made, scope))

@@ -114,8 +114,7 @@ def check_names(context: CheckContext, body: PlanBody) -> None:
         if position in body.broken:
             continue
         path = body.path(position)
-        if not is_name(step.id):
-            _check_name(context, body, f"{path}.id", "a step", step.id)
+        _check_name(context, body, f"{path}.id", "a step", step.id)
         for name in step.given if isinstance(step, PlanForStep) else ():
             _check_name(context, body, f"{path}.given{key(name)}", "a given value", name)
         # References mean the first of two steps with one id, so the second is the one to rename.

@@ -107,10 +107,7 @@ def infer_fields(
     inferring = _Inference(scope, suggestions=suggestions, callers=callers)
     # The fields of a large plan's arguments are nearly all that it has, and nobody asks for the types of their objects.
     for name, tree in formula.tree.parts.items() if isinstance(formula.tree, Branch) else ():
-        if isinstance(tree, Leaf):
-            inferring.leaf(tree)
-        else:
-            inferring.branch(tree, into("", name))
+        inferring.part(tree, None, "", name)
     return Inferred(UNKNOWN, inferring.problems, inferring.leaves, inferring.branches)
 
 
@@ -156,15 +153,9 @@ class _Inference:
 
     def leaf(self, leaf: Leaf) -> Type:
         """Return the type of a string."""
-        pieces = leaf.pieces
-        whole = pieces[0]
-        if isinstance(whole, Expression) and len(pieces) == 1:
-            parsed = whole.parsed
-            # Most are paths, in which nothing is wrong but perhaps their names.
-            node = parsed.node if parsed.is_path else None
-            made = None if node is None else plain_type(node, self.scope)
-            if made is None:
-                made = self._expression(whole, leaf)
+        whole = leaf.pieces[0]
+        if isinstance(whole, Expression) and len(leaf.pieces) == 1:
+            made = self._expression(whole, leaf)
         elif found := [self._expression(expression, leaf) for expression in leaf.expressions]:
             made = None if None in found else TEXT
             self.moments.pop(leaf.inner, None)  # it is a part of a text

@@ -90,8 +90,7 @@ def unparsed_tree(tree: Tree) -> Json:
         )
     made: list[Json] | dict[str, Json] = tree.value.copy()
     for name, part in tree.parts.items():
-        whole = part.whole if isinstance(part, Leaf) else None  # most parts are one expression
-        made[name] = unparsed_tree(part) if whole is None else whole.serialized  # type: ignore[index]  # keys are the container's own
+        made[name] = unparsed_tree(part)  # type: ignore[index]  # keys are the container's own
     return made
 
 

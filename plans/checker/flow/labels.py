@@ -522,10 +522,8 @@ def _label(labels: Labels, position: int, tools: Signatures, *, is_top: bool) ->
     labels.control[position], labels.reach[position] = control, reach | rounds
     if isinstance(step, ToolStep):
         tool = tools.find(step.tool)
-        called = [
-            tool,
-            *map(tools.find, called_by(tool)),
-        ]  # the answer of an agent may hold what its tools returned
+        # The answer of an agent may hold what its tools returned.
+        called = [tool, *map(tools.find, called_by(tool))]
     else:
         called = [tools.find(name) for name in step.may_call]
     if labels.secrecy.kinds:
