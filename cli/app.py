@@ -6,8 +6,10 @@ line, shows the traceback. `command.py` says how a command is declared.
 
 from __future__ import annotations
 
+import atexit
 import errno
 import gc
+import logging
 import os
 import sys
 import traceback
@@ -49,6 +51,9 @@ TYPER_WORDS = (
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of a write to a full disk. typer and rich print without `screen`, so their errors arrive unchanged."""
+
+TEMPORAL: Final = "temporalio.bridge"
+"""The part of Temporal's SDK that has threads of its own."""
 
 COMMANDS: Final[Mapping[str, Sequence[str]]] = {
     "run": ("run", "resume", "watch", "retry", "fork", "replay", "export", "artifacts"),
@@ -155,6 +160,9 @@ app = _typer(
 
 def main() -> NoReturn:
     """Run the command line of this process."""
+    codes: list[int] = []
+    # First, so that it runs after the handlers of everything that the command imports.
+    atexit.register(_end_here, codes)
     gc.disable()  # what imports make stays; `Invocation.perform` turns the collector on for the command's own work
     open_closed_streams()
     escape_log_lines()
@@ -164,12 +172,30 @@ def main() -> NoReturn:
         os.environ.setdefault(SETTING, "debug")
     try:
         app()
+    except SystemExit as end:
+        codes.append(int(end.code or 0))
+        raise
     except Exception:  # noqa: BLE001  # only `--debug` lets an error through; Python would print its message as it is
         note(traceback.format_exc().rstrip("\n"), is_error=True)
         sys.exit(1)
     finally:
         gc.freeze()  # Python scans all objects as a process ends, and nothing would come of it
     sys.exit(0)
+
+
+def _end_here(codes: Sequence[int]) -> None:
+    """End the process without the end of the interpreter if Temporal's SDK is in use.
+
+    Its threads go on as long as the process does, and there is no call to end them. One that hands over a result after the interpreter has ended
+    aborts the process, whose exit code is then SIGABRT although all its work is done.
+
+    Args:
+        codes: The exit code; empty: Python ends the process as usual.
+    """
+    if codes and TEMPORAL in sys.modules:
+        logging.shutdown()
+        drop_unwritten()
+        os._exit(codes[0])
 
 
 def _is_log_json() -> bool:

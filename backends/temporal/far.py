@@ -36,6 +36,7 @@ from temporalio.common import ActivityIDConflictPolicy, ActivityIDReusePolicy, R
 from temporalio.exceptions import (
     ActivityAlreadyStartedError,
     ApplicationError,
+    ApplicationErrorCategory,
     CancelledError,
     TerminatedError,
 )
@@ -411,6 +412,9 @@ class _Serving:
             await attempt.forget_begun()
             raise later(f"the call was cut off: {why}", "parked", AT_ONCE_S) from None
         except Exception as fault:
+            self._backend.host.log.exception(
+                "call ended without an outcome", run=attempt.run, step=attempt.step
+            )
             raise _final(f"{type(fault).__name__}: {fault}", LOST) from fault
 
     def _refused(
@@ -561,5 +565,5 @@ def _begun_in(details: list[Any] | None) -> int:
 
 
 def _final(message: str, kind: str) -> ApplicationError:
-    """Return the error after which Temporal makes no other attempt."""
-    return ApplicationError(message, type=kind, non_retryable=True)
+    """Return the error after which Temporal makes no other attempt; the run says it, so the SDK need not log it with a traceback."""
+    return ApplicationError(message, type=kind, non_retryable=True, category=ApplicationErrorCategory.BENIGN)

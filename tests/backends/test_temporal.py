@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -519,3 +520,47 @@ async def test_runs_are_handed_out_by_priority_and_tenants_take_turns(backend, p
         for run_id in waiting:
             assert (await front.wait(run_id)).status == "succeeded"
         assert sorted((tmp_path / "ledger").read_text().split()) == ["busy", "high", "low", "middle"]
+
+
+ENDING = """
+import sys
+import temporalio.bridge.temporal_sdk_bridge
+from firmplan.cli import main
+
+class Kept:
+    def __del__(self):
+        print("the interpreter has ended")
+
+kept = Kept()
+main()
+"""
+"""A process that says when its interpreter ends, with the SDK of Temporal."""
+
+HANDLED = """
+import atexit
+from firmplan import tool
+
+@tool
+def size(text: str) -> int:
+    "Return the length of a text."
+    return len(text)
+
+atexit.register(print, "a handler has run")
+"""
+
+
+@pytest.mark.parametrize(("plan", "code"), [(plan_of(("s", "size", {"text": "abc"})), 0), ({}, 2)])
+def test_a_process_that_uses_temporal_ends_before_its_interpreter(tmp_path, plan, code):
+    """A result that a thread of the SDK hands over later would abort it; the handlers of tools run as ever, and all output is written."""
+    (tmp_path / "tools.py").write_text(HANDLED)
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+
+    def ended(script):
+        command = [sys.executable, "-c", script, "check", "plan.json", "--tools", "tools.py"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    here, usual = ended(ENDING), ended(ENDING.replace("import temporalio.bridge.temporal_sdk_bridge", ""))
+    assert here.returncode == usual.returncode == code, here.stderr
+    assert here.stderr == usual.stderr
+    assert "a handler has run" in here.stdout
+    assert usual.stdout == here.stdout + "the interpreter has ended\n"
