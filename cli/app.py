@@ -173,10 +173,12 @@ def main() -> NoReturn:
     try:
         app()
     except SystemExit as end:
-        codes.append(int(end.code or 0))
+        if isinstance(end.code, int):
+            codes.append(end.code)
         raise
     except Exception:  # noqa: BLE001  # only `--debug` lets an error through; Python would print its message as it is
         note(traceback.format_exc().rstrip("\n"), is_error=True)
+        codes.append(1)
         sys.exit(1)
     finally:
         gc.freeze()  # Python scans all objects as a process ends, and nothing would come of it
@@ -184,13 +186,14 @@ def main() -> NoReturn:
 
 
 def _end_here(codes: Sequence[int]) -> None:
-    """End the process without the end of the interpreter if Temporal's SDK is in use.
+    """End the process without the end of the interpreter if Temporal's SDK is in use. A handler of `atexit`, after which no other is called.
 
-    Its threads go on as long as the process does, and there is no call to end them. One that hands over a result after the interpreter has ended
-    aborts the process, whose exit code is then SIGABRT although all its work is done.
+    The SDK's threads run as long as the process does, and no call ends them. A thread that hands over a result after the interpreter has ended
+    aborts the process, which then ends by SIGABRT although all its work is done. Handlers from before `main` are left out: Python would call them
+    after this one, and it offers no call for them.
 
     Args:
-        codes: The exit code; empty: Python ends the process as usual.
+        codes: The exit code; empty: there is none, and Python ends the process as usual.
     """
     if codes and TEMPORAL in sys.modules:
         logging.shutdown()

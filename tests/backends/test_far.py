@@ -13,10 +13,13 @@ from itertools import count
 
 import far_tools
 import pytest
+import structlog
 from firmplan import Artifact, Context, Engine, ToolError, tool
 from firmplan.backends.temporal import far
 from firmplan.errors import ConfigError
+from firmplan.executor.calls.far import FarServer
 from firmplan.executor.calls.lease import EXIT_CODE
+from structlog.testing import capture_logs
 from temporalio.api.workflowservice.v1 import DeleteActivityExecutionRequest
 from temporalio.service import RPCError, RPCStatusCode
 from waiting_for import in_loop, until
@@ -555,6 +558,33 @@ async def test_failures_timeouts_and_workers_that_do_not_fit(backend, queue, pos
             late = await front.run(plan_of("sleep"))
             assert late.status == "indeterminate"
             assert "no result within 0.2 s" in late.steps["s"].error.message
+
+
+@in_loop
+async def test_a_fault_of_the_worker_itself_is_logged_with_its_place(
+    backend, queue, postgres_url, monkeypatch
+):
+    """Nobody expects it, so the run alone would not say where it came from."""
+
+    async def carry_out(*_):
+        raise RuntimeError("out of order")
+
+    monkeypatch.setattr(FarServer, "carry_out", carry_out)
+    tools = in_queue(queue)
+    with capture_logs() as logs:
+        async with (
+            engine_of(backend, postgres_url, tools) as front,
+            working(backend, postgres_url, tools),
+            working(backend, postgres_url, tools, queue=queue),
+        ):
+            run = await front.run(plan_of("pay", folder="/nowhere", name="pay"))
+    structlog.reset_defaults()
+    assert run.status == "indeterminate"
+    assert "RuntimeError: out of order" in run.steps["s"].error.message
+    (line,) = (line for line in logs if line["event"] == "call ended without an outcome")
+    assert (line["run"], line["step"], line["level"]) == (run.id, "s", "error")
+    assert line["exception"].startswith("Traceback")
+    assert "in carry_out" in line["exception"]
 
 
 @in_loop
