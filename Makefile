@@ -90,12 +90,13 @@ clean:
 
 # One environment for all recipes: editable, so that a change needs no new install. The demo needs no tools of
 # development, and stops at the smaller set (with the server, which its last lines suggest). Nothing is installed that is
-# not in the lock with its hash, what builds firmplan included.
+# not in the lock with its hash, what builds firmplan included. The lock is complete, so pip is told to resolve nothing (--no-deps): before 23.3 it
+# would take `pyjwt[crypto]`, which one package needs, for something other than the `pyjwt` of the lock, and want the newest that the index has.
 define install
 	@test -x $(BIN)/pip || scripts/venv $(PYTHON)
 	@echo "installing into .venv; the first time takes about a minute"
 	@$(BIN)/python scripts/lock.py select $(1) > .venv/selected.txt
-	$(PIP) install --require-hashes -r .venv/selected.txt
+	$(PIP) install --no-deps --require-hashes -r .venv/selected.txt
 	$(PIP) install --no-deps --no-build-isolation -e .
 endef
 
@@ -110,19 +111,19 @@ $(DEMO_STAMP): pyproject.toml requirements.lock
 # The programs that test the HTTP API from outside want older versions of packages that firmplan uses.
 $(HTTP_STAMP): requirements-http.lock | $(STAMP)
 	$(BIN)/python -m venv --without-pip --clear $(HTTP)
-	$(PIP) --python $(HTTP)/bin/python install --require-hashes -r requirements-http.lock
+	$(PIP) --python $(HTTP)/bin/python install --no-deps --require-hashes -r requirements-http.lock
 	@touch $(HTTP_STAMP)
 
 # What builds the site is nobody else's affair: an environment and a lock of its own.
 $(SITE_STAMP): requirements-site.lock | $(STAMP)
 	$(BIN)/python -m venv --without-pip --clear $(SITE)
-	$(PIP) --python $(SITE)/bin/python install --require-hashes -r requirements-site.lock
+	$(PIP) --python $(SITE)/bin/python install --no-deps --require-hashes -r requirements-site.lock
 	@touch $@
 
 # What a peer needs is nobody else's affair: one environment and one lock each.
 .venv/peers/%/.installed: benchmarks/peers/%.lock | $(STAMP)
 	$(BIN)/python -m venv --without-pip --clear .venv/peers/$*
-	$(PIP) --python .venv/peers/$*/bin/python install --require-hashes -r $<
+	$(PIP) --python .venv/peers/$*/bin/python install --no-deps --require-hashes -r $<
 	@touch $@
 
 $(AUDIT_STAMP): pyproject.toml requirements.lock

@@ -1,7 +1,7 @@
 """The lock: every package that a checkout installs, with its version and the hashes of all its files.
 
     python scripts/lock.py write              # resolve the locks anew; needs uv, which `make lock` brings
-    python scripts/lock.py select dev audit   # print what firmplan with these extras needs, for `pip install --require-hashes -r`
+    python scripts/lock.py select dev audit   # print what firmplan with these extras needs, for `pip install --no-deps --require-hashes -r`
 
 `requirements-http.lock` holds the programs that test the HTTP API from outside. They run in an environment of their own (`.venv/http`), because they want older
 versions of packages that firmplan uses. `requirements-site.lock` holds what builds the documentation as a site, for `.venv/site`.

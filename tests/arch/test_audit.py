@@ -6,10 +6,12 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import distributions
 from pathlib import Path
 
 import firmplan
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(firmplan.__file__).parent
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
@@ -21,6 +23,11 @@ names = [line.split("==")[0] for line in open(words[words.index("-r") + 1]) if "
 print(json.dumps({"dependencies": [{"name": name, "version": "1", %s} for name in names]}))
 """
 """A stand-in for pip-audit, whose sources are not reachable from every machine; the audit reads its JSON."""
+
+
+def normalized(name):
+    """Return the name of a package as indexes compare it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def run_script(name, *words, **env):
@@ -67,13 +74,13 @@ def test_every_package_of_the_lock_has_the_hashes_of_its_files():
 
 
 def test_every_recipe_installs_by_hashes():
-    """In the Makefile and in the install of an empty environment."""
-    for file in ("Makefile", "scripts/empty_install"):
+    """In the Makefile, the install of an empty environment, and the image; and pip resolves nothing: old ones would look for what the lock has."""
+    for file in ("Makefile", "scripts/empty_install", "deploy/Dockerfile"):
         text = (ROOT / file).read_text(encoding="utf-8")
-        installs = re.findall(r"^.*(?:PIP\)|\$pip) install.*$", text, re.MULTILINE)
+        installs = re.findall(r"^.*(?:PIP\)|\$pip|-m pip)[^#\n]* install.*$", text, re.MULTILINE)
         assert len(installs) >= 2
         for line in installs:
-            assert "--require-hashes -r" in line or "--no-deps --no-build-isolation" in line, line
+            assert "--no-deps --require-hashes -r" in line or "--no-deps --no-build-isolation" in line, line
 
 
 def test_a_selection_has_what_an_extra_needs_and_no_more():
@@ -89,6 +96,34 @@ def test_a_selection_has_what_an_extra_needs_and_no_more():
     assert {"pytest", "mcp", "psycopg", "keyring", "fastapi"} <= chosen["dev",]
     assert chosen["dev", "audit"] - chosen["dev",] >= {"pip-audit", "cyclonedx-python-lib"}
     assert len(chosen["dev", "audit"]) == len(set(re.findall(r"^([\w.-]+)==", LOCK, re.MULTILINE)))
+
+
+@pytest.mark.parametrize("extras", [(), ("server",), ("dev",), ("dev", "audit")])
+def test_a_selection_lacks_nothing_that_its_packages_need(extras):
+    """What they say themselves that they need here, extras of each other included: pip, which resolves nothing, would not say it."""
+    chosen = {
+        normalized(name)
+        for name in re.findall(r"^([\w.-]+)==", run_script("lock.py", "select", *extras).stdout, re.MULTILINE)
+    }
+    there = {normalized(each.metadata["Name"]): each for each in distributions()}
+    wanted: dict[tuple[str, str], str] = {(name, ""): "the lock" for name in chosen & there.keys()}
+    lacks: dict[str, str] = {}
+    left = list(wanted)
+    while left:
+        name, extra = left.pop()
+        for need in map(Requirement, there[name].requires or ()):
+            if need.marker is not None and not need.marker.evaluate({"extra": extra}):
+                continue
+            needed = normalized(need.name)
+            if needed not in chosen:
+                lacks[needed] = name
+                continue
+            for each in ("", *need.extras):
+                if needed in there and (needed, each) not in wanted:
+                    wanted[needed, each] = name
+                    left.append((needed, each))
+    assert lacks == {}
+    assert len(wanted) >= 20
 
 
 def test_an_environment_that_matches_its_lock_passes(audit):
