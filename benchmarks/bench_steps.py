@@ -229,11 +229,13 @@ class Lane:
         kind: The tool.
         steps: How many.
         store: Another store.
+        runs: How many runs a row makes, one after the other.
     """
 
-    def __init__(self, folder: Path, kind: Kind, steps: int, store: str = "") -> None:
+    def __init__(self, folder: Path, kind: Kind, steps: int, store: str = "", runs: int = 1) -> None:
         self._kind = kind
         self._steps = steps
+        self._runs = runs
         self._store = store or str(folder / f"lane{next(NUMBERS)}.db")
         self._plan = layered(kind, steps)
 
@@ -245,31 +247,37 @@ class Lane:
             await ran(file, self._plan, self._steps)
             await ran(memory, self._plan, self._steps)
             last: list[tuple[Run, int]] = []
+            plans: list[dict[str, Any]] = []
 
             async def known() -> None:
-                given = fresh()
-                last.append((await ran(file, self._plan, self._steps, given), given))
+                last.clear()
+                for _ in range(self._runs):
+                    given = fresh()
+                    last.append((await ran(file, self._plan, self._steps, given), given))
 
             async def new() -> None:
-                await ran(file, plan, self._steps)
+                for plan in plans:
+                    await ran(file, plan, self._steps)
 
             async def reused() -> None:
-                await ran(file, self._plan, 0, last[-1][1])
+                for _, given in last:
+                    await ran(file, self._plan, 0, given)
 
             async def replayed() -> None:
-                first = last[-1][0]
-                assert (await file.replay(first.id)).digest == first.digest
+                for first, _ in last:
+                    assert (await file.replay(first.id)).digest == first.digest
 
             async def in_memory() -> None:
-                await ran(memory, self._plan, self._steps)
+                for _ in range(self._runs):
+                    await ran(memory, self._plan, self._steps)
 
             async def prepared() -> None:
-                """Make the plan that nobody has seen."""
-                nonlocal plan
+                """Make the plans that nobody has seen."""
                 # Sums of tag and input are no other run's input.
-                plan = layered(self._kind, self._steps, tag=fresh() + 500_000)
+                plans[:] = [
+                    layered(self._kind, self._steps, tag=fresh() + 500_000) for _ in range(self._runs)
+                ]
 
-            plan: dict[str, Any] = {}
             yield {
                 "": prepared,
                 "known plan": known,
@@ -392,16 +400,24 @@ def _apart(*words: str) -> dict[str, Any]:
 
 
 async def growth(options: Options, folder: Path) -> list[Row]:
-    """How many times as much a step, or an item, of a large run costs as one of 1,000, both as multiples of their floors."""
+    """How many times as much a step, or an item, of a large run costs as one of 1,000, both as multiples of their floors.
+
+    Of the smaller sizes as many runs are made as have the steps of the largest one: a floor of a few milliseconds would be measured while the
+    processor is still slow and its caches are empty, and the objects and the store of the smaller runs would be smaller, too.
+    """
     sizes = (1_000, 10_000, *((100_000,) if options.large else ()))
     rounds = Options(max(2, options.rounds // 2), 0, options.large, "")
     multiples: dict[str, dict[int, float]] = defaultdict(dict)
     for size in sizes:
         sheet = Sheet("growth")
-        await rounds_of(
-            sheet, Lane(folder, TYPED, size), lambda size=size: gathered(TYPED, size), size, rounds
-        )
-        await _item_rounds(sheet, folder, size, rounds)
+        runs = sizes[-1] // size
+
+        async def floor(size: int = size, runs: int = runs) -> None:
+            for _ in range(runs):
+                await gathered(TYPED, size)
+
+        await rounds_of(sheet, Lane(folder, TYPED, size, runs=runs), floor, size * runs, rounds)
+        await _item_rounds(sheet, folder, size, runs, rounds)
         for row in sheet.rows():
             multiples[row.name][size] = row.figure
     found: list[Row] = []
@@ -413,22 +429,37 @@ async def growth(options: Options, folder: Path) -> list[Row]:
     return found
 
 
-async def _item_rounds(sheet: Sheet, folder: Path, size: int, options: Options) -> None:
-    """Measure `for_each` over so many items."""
+async def _item_rounds(sheet: Sheet, folder: Path, size: int, runs: int, options: Options) -> None:
+    """Measure `for_each` over so many items, in so many runs."""
     plan, items = for_each(), [{**ITEM, "count": number} for number in range(size)]
     store = str(folder / f"items{next(NUMBERS)}.db")
+    made: list[tuple[Run, int]] = []
     async with Engine([EACH], store=store) as engine:
         await ran(engine, plan, 10, rows=items[:10])
+
+        async def floor() -> None:
+            for _ in range(runs):
+                await gathered_items(items)
+
+        async def known() -> None:
+            made.clear()
+            for _ in range(runs):
+                given = fresh()
+                made.append((await ran(engine, plan, size, given, rows=items), given))
+
+        async def reused() -> None:
+            for _, given in made:
+                await ran(engine, plan, 0, given, rows=items)
+
+        async def replayed() -> None:
+            for run, _ in made:
+                assert (await engine.replay(run.id)).digest == run.digest
+
+        rows = {"known plan": known, "all reused": reused, "strict replay": replayed}
         for _ in range(options.rounds):
-            floor = await floor_of(lambda: gathered_items(items), size)
-            given = fresh()
-            seconds, run = await cpu(lambda given=given: ran(engine, plan, size, given, rows=items))
-            sheet.add("for_each, known plan", seconds, floor, size)
-            seconds, _ = await cpu(lambda given=given: ran(engine, plan, 0, given, rows=items))
-            sheet.add("for_each, all reused", seconds, floor, size)
-            seconds, again = await cpu(lambda run=run: engine.replay(run.id))
-            sheet.add("for_each, strict replay", seconds, floor, size)
-            assert again.digest == run.digest
+            floor_s = await floor_of(floor, size * runs)
+            for name, work in rows.items():
+                sheet.add(f"for_each, {name}", (await cpu(work))[0], floor_s, size * runs)
 
 
 async def waits(options: Options, folder: Path) -> list[Row]:

@@ -7,6 +7,7 @@ it uses, its inputs, its seed, and the lock of its tools.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import field, replace
 from hashlib import sha256
 from operator import attrgetter
@@ -17,6 +18,7 @@ import orjson
 from ...errors import EngineBug, StoreError
 from ...plans import Plan
 from ...plans.checker.flow.labels import Counted
+from ...plans.collecting import collector_paused
 from ...plans.expressions.functions import EXPRESSION_VERSION
 from ...plans.immutable import frozen, immutable
 from ...plans.program.compile import compile_plan
@@ -299,19 +301,22 @@ def build_machine(header: Header) -> Machine:
     Raises:
         PlanRejected: The plan does not pass the check of this version.
     """
-    return Machine(
-        header.program,
-        header.inputs,
-        header.lock.policies,
-        seed=header.seed,
-        budget=header.budget,
-        planning=header.planning_cost if header.planning else None,
-        fork=header.fork or NO_FORK,
-        rules=header.rules,
-        sub_programs=header.sub_program,
-        deadline=header.deadline,
-        approval_expires_s=header.approval_expires_s,
-    )
+    program = header.program
+    # The tree of a large plan is made before the run's heap is frozen, and would have the collector look through all objects once a run.
+    with nullcontext() if program.waits.is_brief else collector_paused():
+        return Machine(
+            program,
+            header.inputs,
+            header.lock.policies,
+            seed=header.seed,
+            budget=header.budget,
+            planning=header.planning_cost if header.planning else None,
+            fork=header.fork or NO_FORK,
+            rules=header.rules,
+            sub_programs=header.sub_program,
+            deadline=header.deadline,
+            approval_expires_s=header.approval_expires_s,
+        )
 
 
 def default_seed(plan: Plan, inputs: Mapping[str, Json]) -> str:

@@ -7,6 +7,8 @@ import weakref
 
 import pytest
 from firmplan import Engine, ToolError, tool
+from firmplan.executor.journal import header
+from firmplan.executor.machine import Machine
 from firmplan.executor.runs import driver
 from firmplan.executor.runs.driver import PYTHONS_YOUNG, YOUNG_MAX, heap_frozen
 from firmplan.plans import collecting
@@ -154,6 +156,23 @@ def test_a_run_of_a_few_calls_puts_nothing_aside(tmp_path, step, is_aside):
     with Engine([count], store=tmp_path / "s.db") as engine:
         assert engine.run_sync(plan, inputs={}).status == "succeeded"
     assert [number > PYTHONS_OWN_MAX for number in counts] == [is_aside]
+
+
+@pytest.mark.parametrize(("steps", "is_on"), [(3, True), (100, False)])
+def test_the_tree_of_a_large_plan_is_made_without_a_look(tmp_path, monkeypatch, steps, is_on):
+    """Nothing is aside yet, so that each look would be at all objects of the program."""
+    found = []
+
+    def made(*args, **options):
+        found.append(gc.isenabled())
+        return Machine(*args, **options)
+
+    monkeypatch.setattr(header, "Machine", made)
+    plan = {"firmplan": 1, "steps": [{"id": f"s{number}", "set": number} for number in range(steps)]}
+    with Engine([], store=tmp_path / "s.db") as engine:
+        assert engine.run_sync(plan, inputs={}).status == "succeeded"
+    assert found == [is_on]
+    assert gc.isenabled()
 
 
 def test_a_run_that_ended_leaves_no_garbage(tmp_path):
