@@ -221,6 +221,46 @@ class Options:
     profile: str
 
 
+class Turns:
+    """Runs of one plan in one engine, one after the other.
+
+    Args:
+        engine: The engine.
+        plan: The plan, known to the engine.
+        calls: How many calls a run makes.
+        runs: How many runs.
+        inputs: Inputs besides `n`, which makes the calls of a run new.
+    """
+
+    def __init__(
+        self, engine: Engine, plan: dict[str, Any], calls: int, runs: int = 1, **inputs: object
+    ) -> None:
+        self._engine = engine
+        self._plan = plan
+        self._calls = calls
+        self._runs = runs
+        self._inputs = inputs
+        self._last: list[tuple[Run, int]] = []
+
+    async def known(self) -> None:
+        """Make all calls."""
+        self._last = []
+        for _ in range(self._runs):
+            given = fresh()
+            run = await ran(self._engine, self._plan, self._calls, given, **self._inputs)
+            self._last.append((run, given))
+
+    async def reused(self) -> None:
+        """Run it again with the same inputs."""
+        for _, given in self._last:
+            await ran(self._engine, self._plan, 0, given, **self._inputs)
+
+    async def replayed(self) -> None:
+        """Replay the runs."""
+        for run, _ in self._last:
+            assert (await self._engine.replay(run.id)).digest == run.digest
+
+
 class Lane:
     """One plan on one store, with the ways of running it.
 
@@ -246,30 +286,12 @@ class Lane:
         async with Engine(tools, store=self._store) as file, Engine(tools, store="memory:") as memory:
             await ran(file, self._plan, self._steps)
             await ran(memory, self._plan, self._steps)
-            last: list[tuple[Run, int]] = []
+            turns = Turns(file, self._plan, self._steps, self._runs)
             plans: list[dict[str, Any]] = []
-
-            async def known() -> None:
-                last.clear()
-                for _ in range(self._runs):
-                    given = fresh()
-                    last.append((await ran(file, self._plan, self._steps, given), given))
 
             async def new() -> None:
                 for plan in plans:
                     await ran(file, plan, self._steps)
-
-            async def reused() -> None:
-                for _, given in last:
-                    await ran(file, self._plan, 0, given)
-
-            async def replayed() -> None:
-                for first, _ in last:
-                    assert (await file.replay(first.id)).digest == first.digest
-
-            async def in_memory() -> None:
-                for _ in range(self._runs):
-                    await ran(memory, self._plan, self._steps)
 
             async def prepared() -> None:
                 """Make the plans that nobody has seen."""
@@ -280,11 +302,11 @@ class Lane:
 
             yield {
                 "": prepared,
-                "known plan": known,
+                "known plan": turns.known,
                 "new plan": new,
-                "all reused": reused,
-                "strict replay": replayed,
-                "memory: store": in_memory,
+                "all reused": turns.reused,
+                "strict replay": turns.replayed,
+                "memory: store": Turns(memory, self._plan, self._steps, self._runs).known,
             }
 
 
@@ -433,29 +455,15 @@ async def _item_rounds(sheet: Sheet, folder: Path, size: int, runs: int, options
     """Measure `for_each` over so many items, in so many runs."""
     plan, items = for_each(), [{**ITEM, "count": number} for number in range(size)]
     store = str(folder / f"items{next(NUMBERS)}.db")
-    made: list[tuple[Run, int]] = []
     async with Engine([EACH], store=store) as engine:
         await ran(engine, plan, 10, rows=items[:10])
+        turns = Turns(engine, plan, size, runs, rows=items)
 
         async def floor() -> None:
             for _ in range(runs):
                 await gathered_items(items)
 
-        async def known() -> None:
-            made.clear()
-            for _ in range(runs):
-                given = fresh()
-                made.append((await ran(engine, plan, size, given, rows=items), given))
-
-        async def reused() -> None:
-            for _, given in made:
-                await ran(engine, plan, 0, given, rows=items)
-
-        async def replayed() -> None:
-            for run, _ in made:
-                assert (await engine.replay(run.id)).digest == run.digest
-
-        rows = {"known plan": known, "all reused": reused, "strict replay": replayed}
+        rows = {"known plan": turns.known, "all reused": turns.reused, "strict replay": turns.replayed}
         for _ in range(options.rounds):
             floor_s = await floor_of(floor, size * runs)
             for name, work in rows.items():
