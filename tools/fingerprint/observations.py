@@ -28,10 +28,9 @@ from .attributes import DATACLASS_PARTS, FIELD_PARTS, functions_in
 from .origin import Origin, is_project_function, origin_of
 from .syntax import ABSENT
 
-# The type of `Final` is that of `ClassVar`, `Union`, `Literal` and the other words of `typing`.
-_IMMUTABLE: Final = frozenset(
-    {int, float, complex, str, bytes, bool, type(None), type(Ellipsis), type(typing.Final)}
-)
+# The words of `typing` have one of two types: that of `Final`, `ClassVar` and `Union`, or that of `Literal` and, in Python 3.13, `Annotated`.
+_WORDS: Final = (type(typing.Final), type(typing.Literal))
+_IMMUTABLE: Final = frozenset({int, float, complex, str, bytes, bool, type(None), type(Ellipsis), *_WORDS})
 # What says that a field has no default, and what a class is written with: `class Page(TypedDict)`.
 _KNOWN: Final = frozenset(
     map(

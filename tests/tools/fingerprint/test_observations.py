@@ -13,7 +13,7 @@ import json
 import math
 import types
 from dataclasses import dataclass, field
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
 from typing_extensions import TypedDict
 from pydantic import BaseModel, Field
 from firmplan import tool
@@ -102,6 +102,11 @@ def made(factor):
 
 
 scale = made(4)
+
+
+@tool(effect="pure")
+def chosen(how: Literal["a", "b"]) -> str:
+    return how
 
 
 @tool(effect="pure")
@@ -266,7 +271,7 @@ def test_a_change_of_the_program_changes_the_kept_fingerprint(module, change):
     assert after != before
 
 
-@pytest.mark.parametrize("name", ["plain", "paged", "typed"])
+@pytest.mark.parametrize("name", ["plain", "chosen", "paged", "typed"])
 def test_the_fingerprint_of_functions_classes_and_constants_is_kept(module, name):
     tool = getattr(module, name)
 
