@@ -147,6 +147,13 @@ def read_result(line: bytes, find_value: Callable[[str], bytes | None]) -> Reusa
     return Reusable(key.decode(), run_id, step, output, created, epochs, env)
 
 
+def is_inline(line: bytes) -> bool:
+    """Whether a line has its output in it, and does not name a value that stands elsewhere."""
+    return _VALUE not in line or not line.rpartition(b"\t")[2].startswith(
+        _VALUE
+    )  # an output may hold these bytes as well
+
+
 def _refused(told: bytes) -> Reusable:
     """Return what stands for a result that was changed: whose it was is told as far as it can be read."""
     key, _, more = told.partition(b"\t")
@@ -160,9 +167,7 @@ def _refused(told: bytes) -> Reusable:
 
 def values_in(lines: Iterable[bytes]) -> set[str]:
     """Return the digests of the large outputs that some lines name."""
-    named = [line for line in lines if _VALUE in line]  # an output may hold these bytes as well
-    outputs = [line.rpartition(b"\t")[2] for line in named]
-    return {_value_in(shown) for shown in outputs if shown.startswith(_VALUE)}
+    return {_value_in(line.rpartition(b"\t")[2]) for line in lines if not is_inline(line)}
 
 
 def _value_in(shown: bytes) -> str:

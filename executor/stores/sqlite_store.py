@@ -21,10 +21,10 @@ import orjson
 
 from ...errors import StoreError
 from ...plans.values import digest as digest_of
-from ..lru_cache import LruCache
 from ..states import RunStatus
 from .header_text import parse_header, read_header
 from .object_values import complete_copy
+from .recent_results import RecentResults
 from .reuse_log import ADD_SEGMENT, Segment, lines_in, prefix_of, row_of
 from .sql_store import (
     CALL_COLUMNS,
@@ -68,6 +68,7 @@ KEYS_ASKED: Final = 32  # keys that one query looks for: a list of marks has a f
 _FIND_NUMBERS: Final = (
     f"SELECT prefix, number FROM reuse_keys WHERE prefix IN ({', '.join('?' * KEYS_ASKED)})"
 )
+_READ_SEGMENT: Final = "SELECT results FROM reuse_log WHERE number=?"
 _FIND_NUMBER: Final = "SELECT prefix, number FROM reuse_keys WHERE prefix=?"
 
 PORTION_PAGES: Final = 1_000  # of one transaction that makes the file smaller: some milliseconds
@@ -389,6 +390,10 @@ class SqliteStore(SqliteFile, SqlStore):
     def append(self, batches: Sequence[Batch]) -> Sequence[StoreError | None]:
         """See `Store.append`."""
         faults = super().append(batches)
+        # Only now: whoever has looked before this commit must keep nothing.
+        self._known.recent.forget(
+            [made.key for batch in batches if batch.reuse for made in batch.reuse.results]
+        )
         # A step waits for the commit of its write, so the key filter is read on only after other commits. The last commit of a run is one of
         # these: an engine of small runs makes no other, and each of their calls would be looked for in the index.
         if not any(batch.is_synced and batch.releases is None for batch in batches):
@@ -412,31 +417,35 @@ class SqliteStore(SqliteFile, SqlStore):
         unwritten = self._unwritten
         held = {key: unwritten[key] for key in keys if key in unwritten} if unwritten else {}
         prefixes = {prefix_of(key): key for key in keys if key not in held}
-        wanted = self._known.among(prefixes)
-        if not wanted:
+        if not (wanted := self._known.among(prefixes)):
+            return held
+        recent = self._known.recent
+        changes = recent.changes
+        held |= recent.find(prefixes[prefix] for prefix in wanted)
+        missing = {prefix: key for prefix in wanted if (key := prefixes[prefix]) not in held}
+        if not missing:
             return held
 
         def work(db: sqlite3.Connection) -> dict[str, Reusable]:
-            lines: dict[str, bytes] = {}
             segments: dict[int, Mapping[str, bytes]] = {}
-            for prefix, number in _numbers_of(db, wanted):
-                if (segment := segments.get(number)) is None:
-                    segment = segments[number] = self._segment(db, number)
-                if (line := segment.get(key := prefixes[prefix])) is not None:
+            lines: dict[str, bytes] = {}
+            for prefix, number in list(_numbers_of(db, list(missing))):
+                if number not in segments:
+                    segments[number] = self._newest_lines(db, number)
+                if (line := segments[number].get(key := missing[prefix])) is not None:
                     lines[key] = line
-            return self._read_results(SqliteSql(db), [prefixes[prefix] for prefix in wanted], lines)
+            recent.keep(segments, changes)
+            return self._read_results(SqliteSql(db), list(missing.values()), lines)
 
-        found = await self._with_objects(await self._look(work))
-        return {**found, **held} if held else found
+        return {**held, **await self._with_objects(await self._look(work))}
 
-    def _segment(self, db: sqlite3.Connection, number: int) -> Mapping[str, bytes]:
-        """Return the lines of a segment by key. It was read a moment ago if the calls of a run follow each other as they did before."""
-        kept = self._known.segments
-        if (found := kept.find(number)) is None:
-            row = db.execute("SELECT results FROM reuse_log WHERE number=?", (number,)).fetchone()
-            found = lines_in(row[0]) if row is not None else {}
-            kept.keep(number, found, len(row[0]) if row is not None else 0)
-        return found
+    def _newest_lines(self, db: sqlite3.Connection, number: int) -> Mapping[str, bytes]:
+        """Return the lines of a segment by key, but for those of keys that lead to a later segment by now."""
+        row = db.execute(_READ_SEGMENT, (number,)).fetchone()
+        lines = lines_in(row[0]) if row is not None else {}
+        keys = {prefix_of(key): key for key in lines}
+        newest = [keys[prefix] for prefix, at in _numbers_of(db, list(keys)) if at == number]
+        return {key: lines[key] for key in newest}
 
     # A store in memory is read by this process alone. To write each result as a line of a segment, and to read it again, would be a tenth of a step,
     # so its results stay as they are until somebody looks at the table as a whole.
@@ -517,9 +526,11 @@ class SqliteStore(SqliteFile, SqlStore):
         await self._call(work)
 
     async def shrink_cache(self, *, before: float | None, bytes_max: int | None) -> int:
-        """See `Store.shrink_cache`. The key filter, which would go on to say yes for what is removed, is read anew."""
-        await self._call(self._known.forget)
-        return await super().shrink_cache(before=before, bytes_max=bytes_max)
+        """See `Store.shrink_cache`. What is known of the results, some of which are removed, is read anew."""
+        try:
+            return await super().shrink_cache(before=before, bytes_max=bytes_max)
+        finally:
+            await self._call(self._known.forget)
 
     # --- the size of the file
 
@@ -549,14 +560,11 @@ def _numbers_of(db: sqlite3.Connection, prefixes: Sequence[int]) -> Iterator[tup
 # Most calls of a run are new, and a new call needs no look into the file: the filter knows which keys the reuse index may have. It reads the
 # keys a portion at a time on the thread of commits, and is complete as long as no other connection writes to the file, which SQLite reports as
 # a number (`data_version`). The number is asked for when a run is claimed, at each commit, and at each look for decisions. So a run finds all
-# results that were there when it began, and results of other processes a moment later. Without the filter a durable run of 10,000 new steps
+# results that were there when it began, and results of other processes a moment later; as late it hears of results that they have removed. Without the filter a durable run of 10,000 new steps
 # took 7 % longer in the benchmark of that time, and one of 1,000 steps about 4 %.
 
 
 _HASH: Final = 8 * FILTER_BYTES - 1
-SEGMENTS_BYTES: Final = (
-    2**21
-)  # of the segments that are kept: some dozens, so that the calls of several runs at a time find theirs
 _OLDER_KEYS: Final = "SELECT key FROM reusable WHERE key > ? ORDER BY key LIMIT ?"
 _PREFIXES: Final = "SELECT prefix FROM reuse_keys WHERE prefix >= ? ORDER BY prefix LIMIT ?"
 _FIRST_PREFIX: Final = -(2**63)
@@ -575,14 +583,14 @@ class KeyFilter:
         self.forget()
 
     def forget(self) -> None:
-        """Forget all keys, and the segments that were read."""
+        """Forget all keys, and the results that were read."""
         self._bits = bytearray()  # made when the first key is read
         self._count = 0  # bits that are set
         self._all: bytearray | None = None  # the same bits, once they are complete
         self._read_to = _FIRST_PREFIX
         self._read_older_to = ""
         self._is_too_large = False
-        self.segments = LruCache[int, Mapping[str, bytes]](SEGMENTS_BYTES, 1)
+        self.recent = RecentResults()
 
     def among(self, prefixes: Iterable[int]) -> Sequence[int]:
         """Return the prefixes of the keys that have to be looked up. May be called on any thread."""

@@ -10,7 +10,7 @@ from random import Random
 import pytest
 from appending import leave
 from firmplan.executor import SqliteStore
-from firmplan.executor.stores import sqlite_store
+from firmplan.executor.stores import recent_results, sqlite_store
 from firmplan.executor.stores.reuse_log import prefix_of
 from firmplan.executor.stores.sqlite_store import KeyFilter
 from firmplan.executor.stores.store import Reusable, ReuseEntries, RunRow
@@ -20,8 +20,8 @@ from rig import Rig, plan_of
 DEAD = {"is_alive": lambda *_: False}
 
 
-def entry(key):
-    return Reusable(key, "r", "s", b"1", 1.0)
+def entry(key, output=1):
+    return Reusable(key, "r", "s", b"%d" % output, 1.0)
 
 
 async def opened(path):
@@ -40,43 +40,48 @@ def quiet(monkeypatch):
     monkeypatch.setattr(sqlite_store, "QUIET_S", 0.0)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(40))
 def test_whatever_others_do_what_is_there_is_found(tmp_path, monkeypatch, seed):
-    """Two processes add, look, begin runs, and forget, in any order; each finds its own, and what was there when it last looked."""
+    """Two processes add, look, begin runs, and forget, in any order; each finds its own, and what was there when it last looked, or newer."""
     random = Random(seed)
     monkeypatch.setattr(sqlite_store, "PORTION", random.choice([1, 3, 1_000]))
     monkeypatch.setattr(sqlite_store, "KEYS_MAX", random.choice([5, 1_000]))
+    monkeypatch.setattr(recent_results, "BYTES_MAX", random.choice([500, 1_000_000]))
     keys = [f"sha256:{number}" for number in range(40)]
 
     async def main():
         stores = [await opened(tmp_path / "s.db") for _ in range(2)]
         await stores[0].create_run(RunRow("r", "queued", None, None, None, 1.0, 1.0, "", {}))
-        there: set[str] = set()
-        seen = [set[str](), set[str]()]  # what each has to find
-        for _ in range(150):
+        there: dict[str, int] = {}  # key -> its newest output
+        seen = [dict[str, int](), dict[str, int]()]  # what each has to find, or something newer
+        removed = [set[str](), set[str]()]  # by the other one, since it last looked
+        for made in range(150):
             at = random.randrange(2)
             store = stores[at]
+            has_looked = True
             match random.randrange(6):
                 case 0 | 1:
-                    added = random.sample(keys, 2)
-                    await leave(store, ReuseEntries(results=[entry(key) for key in added]))
-                    there |= set(added)
-                    seen[at] |= set(added)
+                    added = dict.fromkeys(random.sample(keys, 2), made)
+                    await leave(store, ReuseEntries(results=[entry(key, made) for key in added]))
+                    there |= added
                 case 2:
                     await look(store)
-                    seen[at] = set(there)
                 case 3:
                     await store.claim("r", f"owner{at}", **DEAD)
-                    seen[at] = set(there)
                 case 4 if random.random() < 0.1:
                     await store.shrink_cache(before=2.0, bytes_max=None)
-                    there = set()
-                    seen = [set(), set()]
+                    removed[1 - at] |= set(there)
+                    there = {}
+                    seen = [{}, {}]
                 case _:
-                    found = set(await store.find_reusable(random.sample(keys, 20)))
-                    assert found <= there
-            found = set(await store.find_reusable(keys))
-            assert seen[at] <= found <= there
+                    has_looked = False
+                    await store.find_reusable(random.sample(keys, 20))
+            if has_looked:
+                seen[at], removed[at] = dict(there), set()
+            found = {key: int(each.output) for key, each in (await store.find_reusable(keys)).items()}
+            assert set(seen[at]) <= set(found) <= set(there) | removed[at]
+            for key in set(found) - removed[at]:
+                assert seen[at].get(key, 0) <= found[key] <= there[key]
         for store in stores:
             await store.close()
 
