@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final
 
 import orjson
 
@@ -41,8 +41,13 @@ _KINDS: Final[dict[str, type[JournalEvent]]] = {
     kind.__name__: kind for kind in (*CAUSES, *CONSEQUENCES, *REMARKS)
 }
 FIELDS: Final = {kind: tuple(f.name for f in fields(kind)) for kind in _KINDS.values()}
+# The fields that hold a value: their class says so.
+_SEALED: Final = {
+    kind: tuple(f.name for f in fields(kind) if CanonicalValue.__name__ in str(f.type))
+    for kind in _KINDS.values()
+}
 _SHOWN: Final = {
-    name: b'"%b":{"$json":' % name.encode() for names in FIELDS.values() for name in names
+    name: b'"%b":{"$json":' % name.encode() for names in _SEALED.values() for name in names
 }  # what stands in a line before a value of its field
 # All fields of an event in one call, which is faster than a loop. The first name stands twice, because `attrgetter` of one name returns no tuple.
 _VALUES: Final = {kind: attrgetter(*names, names[0]) for kind, names in FIELDS.items()}
@@ -143,13 +148,13 @@ def read_entry(line: bytes, find_value: Callable[[str], CanonicalValue]) -> Entr
         kind = _KINDS[record.pop("type")]
         seq, at = record.pop("n"), record.pop("at")
         # Unknown fields raise a TypeError below: a record of a newer version must not be read as if the field were not there.
-        for name, value in record.items():
-            if type(value) is dict:
-                field = cast("dict[str, Json]", value) if TYPE_CHECKING else value  # no call
-                if "$json" in field:
-                    record[name] = _value_in(line, name, field["$json"])
-                elif "$value" in field:
-                    record[name] = find_value(cast("str", field["$value"]))
+        for name in _SEALED[kind]:
+            if (shown := record.get(name)) is None:
+                continue
+            if "$json" in shown:
+                record[name] = _value_in(line, name, shown["$json"])
+            else:
+                record[name] = find_value(shown["$value"])
         return Entry(seq, at, kind(**record))
     except (ValueError, KeyError, TypeError) as fault:
         raise StoreError(
