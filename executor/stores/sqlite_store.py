@@ -24,7 +24,7 @@ from ...plans.values import digest as digest_of
 from ..states import RunStatus
 from .header_text import parse_header, read_header
 from .object_values import complete_copy
-from .recent_results import RecentResults
+from .result_cache import ResultCache
 from .reuse_log import ADD_SEGMENT, Segment, lines_in, prefix_of, row_of
 from .sql_store import (
     CALL_COLUMNS,
@@ -391,7 +391,7 @@ class SqliteStore(SqliteFile, SqlStore):
         """See `Store.append`."""
         faults = super().append(batches)
         # Only now: whoever has looked before this commit must keep nothing.
-        self._known.recent.forget(
+        self._known.results.forget(
             [made.key for batch in batches if batch.reuse for made in batch.reuse.results]
         )
         # A step waits for the commit of its write, so the key filter is read on only after other commits. The last commit of a run is one of
@@ -419,33 +419,23 @@ class SqliteStore(SqliteFile, SqlStore):
         prefixes = {prefix_of(key): key for key in keys if key not in held}
         if not (wanted := self._known.among(prefixes)):
             return held
-        recent = self._known.recent
-        changes = recent.changes
-        held |= recent.find(prefixes[prefix] for prefix in wanted)
+        cache = self._known.results
+        changes = cache.changes
+        held |= cache.find(prefixes[prefix] for prefix in wanted)
         missing = {prefix: key for prefix in wanted if (key := prefixes[prefix]) not in held}
         if not missing:
             return held
 
         def work(db: sqlite3.Connection) -> dict[str, Reusable]:
-            segments: dict[int, Mapping[str, bytes]] = {}
+            named: dict[int, list[str]] = {}
+            for prefix, number in _numbers_of(db, list(missing)):
+                named.setdefault(number, []).append(missing[prefix])
             lines: dict[str, bytes] = {}
-            for prefix, number in list(_numbers_of(db, list(missing))):
-                if number not in segments:
-                    segments[number] = self._newest_lines(db, number)
-                if (line := segments[number].get(key := missing[prefix])) is not None:
-                    lines[key] = line
-            recent.keep(segments, changes)
+            for number, there in named.items():
+                lines |= _newest_lines(db, cache, number, there, changes)
             return self._read_results(SqliteSql(db), list(missing.values()), lines)
 
         return {**held, **await self._with_objects(await self._look(work))}
-
-    def _newest_lines(self, db: sqlite3.Connection, number: int) -> Mapping[str, bytes]:
-        """Return the lines of a segment by key, but for those of keys that lead to a later segment by now."""
-        row = db.execute(_READ_SEGMENT, (number,)).fetchone()
-        lines = lines_in(row[0]) if row is not None else {}
-        keys = {prefix_of(key): key for key in lines}
-        newest = [keys[prefix] for prefix, at in _numbers_of(db, list(keys)) if at == number]
-        return {key: lines[key] for key in newest}
 
     # A store in memory is read by this process alone. To write each result as a line of a segment, and to read it again, would be a tenth of a step,
     # so its results stay as they are until somebody looks at the table as a whole.
@@ -555,6 +545,22 @@ def _numbers_of(db: sqlite3.Connection, prefixes: Sequence[int]) -> Iterator[tup
         yield from db.execute(_FIND_NUMBERS, part + part[-1:] * (KEYS_ASKED - len(part)))
 
 
+def _newest_lines(
+    db: sqlite3.Connection, cache: ResultCache, number: int, keys: Sequence[str], changes: int
+) -> Mapping[str, bytes]:
+    """Return the lines of some keys that lead to a segment, which is kept; `changes` is that of `ResultCache.keep`."""
+    if (lines := cache.lines_of(number)) is None:
+        row = db.execute(_READ_SEGMENT, (number,)).fetchone()
+        lines = lines_in(row[0]) if row is not None else {}
+    newest = [key for key in keys if key in lines]
+    found = {key: lines[key] for key in newest}
+    if is_complete := cache.is_worth_all(number, len(lines), len(newest)):
+        prefixes = {prefix_of(key): key for key in lines}
+        newest = [prefixes[prefix] for prefix, at in _numbers_of(db, list(prefixes)) if at == number]
+    cache.keep(number, lines, newest, changes, is_complete=is_complete)
+    return found
+
+
 # --- the key filter
 #
 # Most calls of a run are new, and a new call needs no look into the file: the filter knows which keys the reuse index may have. It reads the
@@ -590,7 +596,7 @@ class KeyFilter:
         self._read_to = _FIRST_PREFIX
         self._read_older_to = ""
         self._is_too_large = False
-        self.recent = RecentResults()
+        self.results = ResultCache()
 
     def among(self, prefixes: Iterable[int]) -> Sequence[int]:
         """Return the prefixes of the keys that have to be looked up. May be called on any thread."""

@@ -10,7 +10,7 @@ from random import Random
 import pytest
 from appending import leave
 from firmplan.executor import SqliteStore
-from firmplan.executor.stores import recent_results, sqlite_store
+from firmplan.executor.stores import result_cache, sqlite_store
 from firmplan.executor.stores.reuse_log import prefix_of
 from firmplan.executor.stores.sqlite_store import KeyFilter
 from firmplan.executor.stores.store import Reusable, ReuseEntries, RunRow
@@ -46,7 +46,7 @@ def test_whatever_others_do_what_is_there_is_found(tmp_path, monkeypatch, seed):
     random = Random(seed)
     monkeypatch.setattr(sqlite_store, "PORTION", random.choice([1, 3, 1_000]))
     monkeypatch.setattr(sqlite_store, "KEYS_MAX", random.choice([5, 1_000]))
-    monkeypatch.setattr(recent_results, "BYTES_MAX", random.choice([500, 1_000_000]))
+    monkeypatch.setattr(result_cache, "BYTES_MAX", random.choice([500, 1_000_000]))
     keys = [f"sha256:{number}" for number in range(40)]
 
     async def main():

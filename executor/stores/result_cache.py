@@ -1,0 +1,142 @@
+"""A cache of results of the reuse log, by key.
+
+Results that were made together are asked for together: the calls of a run that runs again follow each other as they did before, and so do their
+results in the log. So a segment is kept with all of its lines when one of them is asked for. That a line is the newest one of its key is what the index says
+about it: of a segment that is asked for again and again, the index is asked about all lines at once. What it says stays known: whatever this process adds
+is told to `forget`, and once another process has written to the file, all is forgotten.
+Where a run of 500 steps was reused again and again, a step took 18 % less CPU (2026-12-03: `benchmarks/compare_versions.py`, row "all reused").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import field
+from threading import Lock
+from typing import Final
+
+from ...plans.immutable import record
+from .reuse_log import is_inline, read_result
+from .store import Reusable
+
+# Of all lines that are kept: some dozens of segments, so that the calls of several runs at a time find theirs.
+BYTES_MAX: Final = 2**21
+SHARE: Final = 4  # once one line in so many was asked for, the others of the segment are looked up too
+
+
+@record
+class _Kept:
+    """A segment.
+
+    Attributes:
+        lines: Key -> line.
+        size: Bytes of all lines.
+        results: Key -> the result, of the lines that were asked for.
+        newest: How many lines are known to be the newest of their keys.
+        is_complete: Whether the index was asked about all lines.
+    """
+
+    lines: Mapping[str, bytes]
+    size: int
+    results: dict[str, Reusable] = field(default_factory=dict[str, Reusable])
+    newest: int = 0
+    is_complete: bool = False
+
+
+class ResultCache:
+    """Results by key. May be used on any thread.
+
+    Attributes:
+        changes: How often `forget` was called. Whoever reads the log notes it before, for `keep`.
+    """
+
+    def __init__(self) -> None:
+        self.changes = 0
+        self._segments: dict[int, _Kept] = {}  # the one that was read first comes first
+        self._numbers: dict[str, int] = {}  # key -> the segment with its newest result
+        self._size = 0
+        self._lock = Lock()
+
+    def find(self, keys: Iterable[str]) -> dict[str, Reusable]:
+        """Return the results of some keys; those that are not known are left out."""
+        found: dict[str, Reusable] = {}
+        if not self._numbers:
+            return found
+        with self._lock:
+            for key in keys:
+                if (number := self._numbers.get(key)) is None:
+                    continue
+                kept = self._segments[number]
+                if (result := kept.results.get(key)) is None:
+                    result = kept.results[key] = read_result(kept.lines[key], _NO_VALUES.get)
+                found[key] = result
+        return found
+
+    def lines_of(self, number: int) -> Mapping[str, bytes] | None:
+        """Return the lines of a segment by key; `None`: it is not kept."""
+        kept = self._segments.get(number)
+        return None if kept is None else kept.lines
+
+    def is_worth_all(self, number: int, lines: int, newest: int) -> bool:
+        """Whether to ask the index about all lines of a segment.
+
+        Args:
+            number: The segment.
+            lines: How many it has.
+            newest: How many of them the index has just named.
+        """
+        kept = self._segments.get(number)
+        if kept is not None and kept.is_complete:
+            return False
+        known = kept.newest if kept is not None else 0
+        return (known + newest) * SHARE >= lines
+
+    def keep(
+        self,
+        number: int,
+        lines: Mapping[str, bytes],
+        newest: Sequence[str],
+        changes: int,
+        *,
+        is_complete: bool,
+    ) -> None:
+        """Keep a segment that was read.
+
+        Args:
+            number: Its number.
+            lines: Key -> line.
+            newest: The keys that lead to this segment.
+            changes: What `changes` was before the index was asked; if it has changed since, there may be newer results, and nothing is kept.
+            is_complete: Whether the index was asked about all of them.
+        """
+        with self._lock:
+            if changes != self.changes:
+                return
+            kept = self._segments.get(number)
+            if kept is None:
+                kept = self._segments[number] = _Kept(lines, sum(map(len, lines.values())))
+                self._size += kept.size
+            # The value of a line that names one may have been removed.
+            inline = [key for key in newest if is_inline(lines[key])]
+            self._numbers.update(dict.fromkeys(inline, number))
+            kept.newest += len(newest)
+            kept.is_complete = kept.is_complete or is_complete
+            while self._size > BYTES_MAX:
+                self._drop(next(iter(self._segments)))
+
+    def forget(self, keys: Sequence[str]) -> None:
+        """Forget the results of keys that have newer ones, once these are in the log."""
+        with self._lock:
+            self.changes += 1
+            if self._numbers:
+                for key in keys:
+                    self._numbers.pop(key, None)
+
+    def _drop(self, number: int) -> None:
+        kept = self._segments.pop(number)
+        self._size -= kept.size
+        for key in kept.lines:
+            if self._numbers.get(key) == number:
+                del self._numbers[key]
+
+
+_NO_VALUES: Final[Mapping[str, bytes]] = {}  # a line that names a value is never looked for here
