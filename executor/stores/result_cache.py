@@ -3,7 +3,7 @@
 Results that were made together are asked for together: the calls of a run that runs again follow each other as they did before, and so do their
 results in the log. So a segment is kept with all of its lines when one of them is asked for. That a line is the newest one of its key is what the index says
 about it: of a segment that is asked for again and again, the index is asked about all lines at once. What it says stays known: whatever this process adds
-is told to `forget`, and once another process has written to the file, all is forgotten.
+is told to the cache, which keeps it too, and once another process has written to the file, all is forgotten.
 Where a run of 500 steps was reused again and again, a step took 18 % less CPU (2026-12-03: `benchmarks/compare_versions.py`, row "all reused").
 """
 
@@ -15,11 +15,12 @@ from threading import Lock
 from typing import Final
 
 from ...plans.immutable import record
-from .reuse_log import is_inline, read_result
+from .reuse_log import INLINE_BYTES_MAX, is_inline, read_result
 from .store import Reusable
 
 # Of all lines that are kept: some dozens of segments, so that the calls of several runs at a time find theirs.
 BYTES_MAX: Final = 2**21
+OVERHEAD_BYTES: Final = 500  # of a result that was added, above its output
 SHARE: Final = 4  # once one line in so many was asked for, the others of the segment are looked up too
 
 
@@ -28,7 +29,7 @@ class _Kept:
     """A segment.
 
     Attributes:
-        lines: Key -> line.
+        lines: Key -> line; empty for results that were added.
         size: Bytes of all lines.
         results: Key -> the result, of the lines that were asked for.
         newest: How many lines are known to be the newest of their keys.
@@ -46,7 +47,7 @@ class ResultCache:
     """Results by key. May be used on any thread.
 
     Attributes:
-        changes: How often `forget` was called. Whoever reads the log notes it before, for `keep`.
+        changes: How often `add` or `forget` was called. Whoever reads the log notes it before, for `keep`.
     """
 
     def __init__(self) -> None:
@@ -54,6 +55,7 @@ class ResultCache:
         self._segments: dict[int, _Kept] = {}  # the one that was read first comes first
         self._numbers: dict[str, int] = {}  # key -> the segment with its newest result
         self._size = 0
+        self._added = 0  # results that were added are kept under numbers below 0
         self._lock = Lock()
 
     def find(self, keys: Iterable[str]) -> dict[str, Reusable]:
@@ -114,27 +116,47 @@ class ResultCache:
             kept = self._segments.get(number)
             if kept is None:
                 kept = self._segments[number] = _Kept(lines, sum(map(len, lines.values())))
-                self._size += kept.size
+                added = kept.size
+            else:
+                added = 0
             # The value of a line that names one may have been removed.
             inline = [key for key in newest if is_inline(lines[key])]
             self._numbers.update(dict.fromkeys(inline, number))
             kept.newest += len(newest)
             kept.is_complete = kept.is_complete or is_complete
-            while self._size > BYTES_MAX:
-                self._drop(next(iter(self._segments)))
+            self._make_room(added)
 
-    def forget(self, keys: Sequence[str]) -> None:
-        """Forget the results of keys that have newer ones, once these are in the log."""
+    def add(self, results: Iterable[Reusable]) -> None:
+        """Keep results that this process has added to the log, in place of the older ones of their keys. They are in no segment that was read."""
+        made = {result.key: result for result in results}
+        inline = {key: each for key, each in made.items() if len(each.output) <= INLINE_BYTES_MAX}
         with self._lock:
             self.changes += 1
-            if self._numbers:
-                for key in keys:
-                    self._numbers.pop(key, None)
+            for key in made:
+                self._numbers.pop(key, None)
+            if inline:
+                self._added -= 1
+                kept = _Kept({}, sum(OVERHEAD_BYTES + len(each.output) for each in inline.values()), inline)
+                self._segments[self._added] = kept
+                self._numbers.update(dict.fromkeys(inline, self._added))
+                self._make_room(kept.size)
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Forget the results of some keys, which may have newer ones."""
+        with self._lock:
+            self.changes += 1
+            for key in keys:
+                self._numbers.pop(key, None)
+
+    def _make_room(self, size: int) -> None:
+        self._size += size
+        while self._size > BYTES_MAX:
+            self._drop(next(iter(self._segments)))
 
     def _drop(self, number: int) -> None:
         kept = self._segments.pop(number)
         self._size -= kept.size
-        for key in kept.lines:
+        for key in kept.lines or kept.results:
             if self._numbers.get(key) == number:
                 del self._numbers[key]
 

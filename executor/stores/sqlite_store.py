@@ -391,9 +391,12 @@ class SqliteStore(SqliteFile, SqlStore):
         """See `Store.append`."""
         faults = super().append(batches)
         # Only now: whoever has looked before this commit must keep nothing.
-        self._known.results.forget(
-            [made.key for batch in batches if batch.reuse for made in batch.reuse.results]
-        )
+        for batch, fault in zip(batches, faults, strict=True):
+            if batch.reuse and batch.reuse.results and self.name != ":memory:":
+                if fault is None:
+                    self._known.results.add(batch.reuse.results)
+                else:
+                    self._known.results.forget(made.key for made in batch.reuse.results)
         # A step waits for the commit of its write, so the key filter is read on only after other commits. The last commit of a run is one of
         # these: an engine of small runs makes no other, and each of their calls would be looked for in the index.
         if not any(batch.is_synced and batch.releases is None for batch in batches):

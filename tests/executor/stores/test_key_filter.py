@@ -101,11 +101,11 @@ def test_what_is_not_there_is_not_looked_for(tmp_path, monkeypatch):
         assert await store.find_reusable(["b", "c"]) == {}
         assert looks == []
         assert set(await store.find_reusable(["a", "b"])) == {"a"}
-        assert looks == [1]
+        assert looks == []
         await leave(other, ReuseEntries(results=[entry("b")]))
         await store.claim("r", "me", **DEAD)
         assert set(await store.find_reusable(["b", "c"])) == {"b"}
-        assert looks == [1, 1]
+        assert looks == [1]
         await store.close()
         await other.close()
 
