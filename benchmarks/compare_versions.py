@@ -4,7 +4,7 @@
 
 OTHER is the root of another checkout: `git worktree add /tmp/before HEAD~1`. On a machine that does other work too, the same code takes 15 %
 more in one process than in the next, and twice as long in one minute as in the one before. So both are loaded into one process, under names of their
-own, and run in blocks of a few milliseconds, one after the other, each of them first in every other round. A row shows the median over
+own, and run one after the other, some 20 to 100 ms at a time, each of them first in every other round. A row shows the median over
 the rounds of the ratio of their CPU, threads included, with the bounds between which it lies with 95 % confidence. The tools are those of `workloads.py` of this
 checkout; only what both have can be compared.
 """
@@ -98,7 +98,7 @@ def rows(engine: Any, memory: Any, work: ModuleType) -> dict[str, tuple[int, Cal
 
     async def first() -> Any:
         if not kept:
-            kept.extend((await run(plan, 7), await asyncio.sleep(0.5)))
+            kept.append(await run(plan, 7))
         return kept[0]
 
     async def reused() -> None:

@@ -1,10 +1,12 @@
 """A cache of results of the reuse log, by key.
 
 Results that were made together are asked for together: the calls of a run that runs again follow each other as they did before, and so do their
-results in the log. So a segment is kept with all of its lines when one of them is asked for. That a line is the newest one of its key is what the index says
-about it: of a segment that is asked for again and again, the index is asked about all lines at once. What it says stays known: whatever this process adds
-is told to the cache, which keeps it too, and once another process has written to the file, all is forgotten.
-Where a run of 500 steps was reused again and again, a step took 18 % less CPU (2026-12-03: `benchmarks/compare_versions.py`, row "all reused").
+results in the log. So a segment is kept with all of its lines when one of them is asked for. The index says which lines are the newest of their keys; once a
+quarter of a segment was asked for, the index is asked about all of its lines at once. What the index says stays known: results that this process adds take the
+place of older ones, and once another process has written to the file, all is forgotten.
+
+A look into the index costs 7 us a key, since SQLite drops the pages that a connection has read after each commit of another one. Without these looks a step of 500 that are
+reused takes a fifth to a quarter less CPU (2026-12-03: `benchmarks/compare_versions.py`, row "all reused").
 """
 
 from __future__ import annotations
@@ -26,12 +28,12 @@ SHARE: Final = 4  # once one line in so many was asked for, the others of the se
 
 @record
 class _Kept:
-    """A segment.
+    """A segment that was read, or some results that were added.
 
     Attributes:
         lines: Key -> line; empty for results that were added.
-        size: Bytes of all lines.
-        results: Key -> the result, of the lines that were asked for.
+        size: Bytes of all lines, or about as many as the results take.
+        results: Key -> the result, of the lines that were asked for, or of all that were added.
         newest: How many lines are known to be the newest of their keys.
         is_complete: Whether the index was asked about all lines.
     """
@@ -113,18 +115,15 @@ class ResultCache:
         with self._lock:
             if changes != self.changes:
                 return
-            kept = self._segments.get(number)
-            if kept is None:
+            if (kept := self._segments.get(number)) is None:
                 kept = self._segments[number] = _Kept(lines, sum(map(len, lines.values())))
-                added = kept.size
-            else:
-                added = 0
+                self._size += kept.size
             # The value of a line that names one may have been removed.
             inline = [key for key in newest if is_inline(lines[key])]
             self._numbers.update(dict.fromkeys(inline, number))
             kept.newest += len(newest)
             kept.is_complete = kept.is_complete or is_complete
-            self._make_room(added)
+            self._make_room()
 
     def add(self, results: Iterable[Reusable]) -> None:
         """Keep results that this process has added to the log, in place of the older ones of their keys. They are in no segment that was read."""
@@ -139,7 +138,8 @@ class ResultCache:
                 kept = _Kept({}, sum(OVERHEAD_BYTES + len(each.output) for each in inline.values()), inline)
                 self._segments[self._added] = kept
                 self._numbers.update(dict.fromkeys(inline, self._added))
-                self._make_room(kept.size)
+                self._size += kept.size
+                self._make_room()
 
     def forget(self, keys: Iterable[str]) -> None:
         """Forget the results of some keys, which may have newer ones."""
@@ -148,8 +148,7 @@ class ResultCache:
             for key in keys:
                 self._numbers.pop(key, None)
 
-    def _make_room(self, size: int) -> None:
-        self._size += size
+    def _make_room(self) -> None:
         while self._size > BYTES_MAX:
             self._drop(next(iter(self._segments)))
 

@@ -569,8 +569,8 @@ def _newest_lines(
 # Most calls of a run are new, and a new call needs no look into the file: the filter knows which keys the reuse index may have. It reads the
 # keys a portion at a time on the thread of commits, and is complete as long as no other connection writes to the file, which SQLite reports as
 # a number (`data_version`). The number is asked for when a run is claimed, at each commit, and at each look for decisions. So a run finds all
-# results that were there when it began, and results of other processes a moment later; as late it hears of results that they have removed. Without the filter a durable run of 10,000 new steps
-# took 7 % longer in the benchmark of that time, and one of 1,000 steps about 4 %.
+# results that were there when it began, and a moment later those that other processes add; as late it learns which ones they remove. Without the
+# filter a durable run of 10,000 new steps took 7 % longer in the benchmark of that time, and one of 1,000 steps about 4 %.
 
 
 _HASH: Final = 8 * FILTER_BYTES - 1
@@ -592,7 +592,7 @@ class KeyFilter:
         self.forget()
 
     def forget(self) -> None:
-        """Forget all keys, and the results that were read."""
+        """Forget all keys, and the results that are kept."""
         self._bits = bytearray()  # made when the first key is read
         self._count = 0  # bits that are set
         self._all: bytearray | None = None  # the same bits, once they are complete

@@ -450,3 +450,11 @@ def test_who_waits_on_another_thread_is_woken_by_the_commit():
     written.commit()  # takes the piece, which is free once the other one waits
     waiting.join(10)
     assert not waiting.is_alive()
+
+
+def test_what_only_looks_like_a_value_stays_as_it_is():
+    """The class of an event says which of its fields hold a value; a mapping elsewhere may have any keys."""
+    for why in ({"$json": 1}, {"$value": "sha256:0"}):
+        made = CallMade("s", 1, "sha256:a", CanonicalValue(b'{"$json":2}'), 1.0, "", why)
+        line, _ = write_line(1, 2.0, made)
+        assert read_entry(line, CanonicalValue.of).event == made

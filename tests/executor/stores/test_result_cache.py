@@ -1,4 +1,4 @@
-"""The results of the reuse log that were read: the newest ones, without a look."""
+"""The results of the reuse log that were made or read by this process: the newest ones, without a lookup."""
 
 from __future__ import annotations
 
