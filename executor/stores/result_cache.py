@@ -5,7 +5,7 @@ results in the log. So a segment is kept with all of its lines when one of them 
 quarter of a segment was asked for, the index is asked about all of its lines at once. What the index says stays known: results that this process adds take the
 place of older ones, and once another process has written to the file, all is forgotten.
 
-A look into the index costs 7 us a key, since SQLite drops the pages that a connection has read after each commit of another one. Without these looks a step of 500 that are
+A look into the index costs 7 us a key, among other things since SQLite drops the pages that a connection has read after each commit of another one. Without these looks a step of 500 that are
 reused takes a fifth to a quarter less CPU (2026-12-03: `benchmarks/compare_versions.py`, row "all reused").
 """
 
